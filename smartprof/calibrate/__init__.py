@@ -1,0 +1,1 @@
+"""Measuring a device: which points, how they are timed, and the surfaces fitted to them."""

@@ -1,0 +1,82 @@
+"""Samples on disk while a calibration runs, so that an interruption loses nothing.
+
+One JSON object a line: the first names what is measured, each further one is a visit. A line cut
+short by a crash is left out when the file is read again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from smartprof.calibrate.plan import Point
+from smartprof.calibrate.sweep import Samples, Visit
+from smartprof.errors import SmartprofError
+
+
+class Journal:
+    """Append-only record of visits beside the profile that is being made."""
+
+    def __init__(self, path: Path, header: Mapping[str, Any]) -> None:
+        self.path = path
+        self.header = dict(header)
+
+    def read(self) -> Samples:
+        """Samples of an earlier run of the same calibration; empty if there is none.
+
+        Raises SmartprofError if the file belongs to another calibration: nothing is overwritten.
+        """
+        if not self.path.exists():
+            return {}
+        first, *rest = self.path.read_text(encoding="utf-8").split("\n")
+        if _parsed(first) != self.header:
+            raise SmartprofError(
+                f"{self.path}: expected the unfinished run of this calibration, got that of another "
+                "(model, device, mode or version differ): use --fresh to discard it"
+            )
+        samples: Samples = {}
+        for line in rest:
+            row = _parsed(line)
+            if row is not None:
+                samples.setdefault(Point(**row["point"]), []).extend(row["samples"])
+        return samples
+
+    def start(self) -> None:
+        """Begin a new file, unless one is there already."""
+        if not self.path.exists():
+            self._append(self.header)
+            return
+        # A crash may have cut the last line: the next one must not continue it.
+        if not self.path.read_bytes().endswith(b"\n"):
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write("\n")
+
+    def add(self, visit: Visit) -> None:
+        """Save a visit before the next one begins."""
+        self._append({"point": asdict(visit.point), "samples": list(visit.samples)})
+
+    def discard(self) -> None:
+        """Remove the file: its samples stand in a profile now, or are not wanted."""
+        self.path.unlink(missing_ok=True)
+
+    def _append(self, row: Mapping[str, Any]) -> None:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise SmartprofError(
+                f"{self.path}: cannot save measurements ({error.strerror}): free some space or choose "
+                "another --out, then run again to resume"
+            ) from error
+
+
+def _parsed(line: str) -> Any:
+    """The line's value; None for an empty line or one that was cut short."""
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError:
+        return None

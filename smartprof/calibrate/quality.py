@@ -1,0 +1,70 @@
+"""How far the fitted surfaces are off, on points that never entered the fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from smartprof.calibrate.plan import Point
+from smartprof.profile.schema import ErrorSummary, HeldOutPoint, Surface
+from smartprof.profile.surface import SurfaceEvaluator
+from smartprof.stats import Summary
+
+LARGE_TOKENS = 64  # verify passes from here on are of the stratum "large"
+SMALL_TOKENS = 8
+
+
+def held_out_points(verify: Surface, measured: Mapping[Point, Summary]) -> list[HeldOutPoint]:
+    """Measured and predicted seconds of every held-out verify pass."""
+    evaluator = SurfaceEvaluator(verify)
+    return [
+        HeldOutPoint(
+            quantity=point.quantity,
+            batch=point.batch,
+            size=point.size,
+            context=point.context,
+            measured_seconds=summary.median,
+            predicted_seconds=float(
+                evaluator.seconds(point.batch, np.array([point.size]), point.context)[0]
+            ),
+            samples=summary.samples,
+        )
+        for point, summary in measured.items()
+    ]
+
+
+def error_summary(points: Sequence[HeldOutPoint]) -> ErrorSummary:
+    """Errors of prediction in percent of the measured seconds; all None without points."""
+    if not points:
+        return ErrorSummary(
+            count=0,
+            mean_abs_pct=None,
+            median_abs_pct=None,
+            p95_abs_pct=None,
+            max_abs_pct=None,
+            bias_pct=None,
+        )
+    signed = np.array([100 * (x.predicted_seconds / x.measured_seconds - 1) for x in points])
+    size = np.abs(signed)
+    return ErrorSummary(
+        count=len(points),
+        mean_abs_pct=float(size.mean()),
+        median_abs_pct=float(np.median(size)),
+        p95_abs_pct=float(np.quantile(size, 0.95)),
+        max_abs_pct=float(size.max()),
+        bias_pct=float(signed.mean()),
+    )
+
+
+def strata(points: Sequence[HeldOutPoint], longest: int) -> dict[str, ErrorSummary]:
+    """Errors apart by kind of pass: small, medium and large ones, and long contexts."""
+    kinds = {
+        f"up to {SMALL_TOKENS} tokens": [x for x in points if x.size <= SMALL_TOKENS],
+        f"{SMALL_TOKENS + 1} to {LARGE_TOKENS - 1} tokens": [
+            x for x in points if SMALL_TOKENS < x.size < LARGE_TOKENS
+        ],
+        f"{LARGE_TOKENS} tokens and more": [x for x in points if x.size >= LARGE_TOKENS],
+        f"context from {longest // 2}": [x for x in points if x.context >= longest // 2],
+    }
+    return {name: error_summary(members) for name, members in kinds.items()}

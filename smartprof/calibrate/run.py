@@ -1,0 +1,217 @@
+"""A whole calibration: load, plan, sweep, fit, judge. Returns the profile; saving is the caller's."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+
+from smartprof import __version__
+from smartprof.calibrate.fit import fit_surface
+from smartprof.calibrate.journal import Journal
+from smartprof.calibrate.plan import Plan, Point, make_plan
+from smartprof.calibrate.quality import error_summary, held_out_points, strata
+from smartprof.calibrate.sweep import Bench, Samples, Visit, relative_half_width, sweep
+from smartprof.decode.prompts import bundled_prompts, select_prompts
+from smartprof.decode.target import Target
+from smartprof.device import Device, device_key, free_bytes, load_average, software_key
+from smartprof.drafters.base import Drafter
+from smartprof.models.loading import LoadedModel
+from smartprof.profile.schema import (
+    DeviceKey,
+    DrafterCosts,
+    Key,
+    ModelKey,
+    Profile,
+    Provenance,
+    Quality,
+    SoftwareKey,
+    Surface,
+)
+from smartprof.stats import Summary, summarise
+
+BUSY_LOAD = 1.0  # runnable processes besides ours from which timings are suspect
+NOISY_HALF_WIDTH = 0.05
+MEMORY_SHARE = 0.8  # of the free memory that a calibration may plan for
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where a calibration stands, for a progress bar."""
+
+    point: Point
+    visits: int
+    elapsed_seconds: float
+    budget_seconds: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Everything that a calibration is made of before it starts."""
+
+    device: Device
+    model: LoadedModel
+    drafter: Drafter
+    plan: Plan
+    budget_seconds: float
+    command: str
+
+
+def profile_key(device: Device, model: LoadedModel) -> Key:
+    """What a profile measured here and now is valid for."""
+    shape = model.source.shape
+    return Key(
+        device=DeviceKey(**device_key(device)),
+        software=SoftwareKey(**software_key()),
+        target=ModelKey(name=shape.name, digest=shape.digest, parameters=shape.parameters),
+        dtype=model.dtype,  # type: ignore[arg-type]
+        execution="eager",
+        capture_sizes=[],
+    )
+
+
+def prepare(
+    device: Device,
+    model: LoadedModel,
+    drafter: Drafter,
+    mode: str,
+    budget_seconds: float | None,
+    command: str,
+) -> Calibration:
+    """Plan a calibration for the memory that is free now. Raises InputError if nothing fits."""
+    shape = model.source.shape
+    element_bytes = model.transformer.dtype.itemsize
+    memory = int(MEMORY_SHARE * free_bytes(device.torch_device))
+    plan = make_plan(mode, shape, memory, element_bytes, shape.max_context)
+    budget = plan.mode.budget_seconds if budget_seconds is None else budget_seconds
+    return Calibration(device, model, drafter, plan, budget, command)
+
+
+def open_journal(calibration: Calibration, out: Path) -> Journal:
+    """The record of an unfinished run beside the profile that is to be written."""
+    key = profile_key(calibration.device, calibration.model)
+    header = {
+        "smartprof": __version__,
+        "key": key.model_dump(mode="json"),
+        "drafter": calibration.drafter.digest,
+        "mode": calibration.plan.mode.name,
+    }
+    return Journal(out.with_name(out.name + ".partial.jsonl"), header)
+
+
+def run(
+    calibration: Calibration, journal: Journal, known: Samples, on_step: Callable[[Step], None]
+) -> Profile:
+    """Measure what `known` (samples of an interrupted run) lacks, fit, and judge the fit."""
+    start = time.perf_counter()
+    load = load_average()
+    plan = calibration.plan
+    samples: Samples = {x: list(y) for x, y in known.items()}
+    journal.start()
+    for count, visit in enumerate(
+        sweep(_bench(calibration), plan, known, calibration.budget_seconds), 1
+    ):
+        journal.add(visit)
+        samples.setdefault(visit.point, []).extend(visit.samples)
+        elapsed = time.perf_counter() - start
+        on_step(Step(visit.point, count, elapsed, calibration.budget_seconds))
+    return _profile(calibration, samples, time.perf_counter() - start, load)
+
+
+def _bench(calibration: Calibration) -> Bench:
+    model, plan = calibration.model, calibration.plan
+    target = Target(model.transformer, plan.batch, plan.capacity)
+    # Numbers as they come in use: zeros could be cheaper to multiply than real keys and values.
+    target.cache.keys.normal_()
+    target.cache.values.normal_()
+    return Bench(target, calibration.drafter, _draft_text(model))
+
+
+def _draft_text(model: LoadedModel) -> list[int]:
+    """Real text for the drafter to search: the development prompts as the model would see them.
+
+    A model without a tokenizer gets random tokens: it has no text of its own.
+    """
+    if model.source.path is None:
+        generator = torch.Generator().manual_seed(0)
+        return torch.randint(model.source.shape.vocab, (8192,), generator=generator).tolist()
+    tokenizer = model.tokenizer()
+    prompts = select_prompts(bundled_prompts(), "development", None, None)
+    return [token for prompt in prompts for token in tokenizer.encode(prompt.text)]
+
+
+def _profile(
+    calibration: Calibration, samples: Samples, wall_seconds: float, load: float | None
+) -> Profile:
+    summaries = {x: summarise(y) for x, y in samples.items()}
+    plan = calibration.plan
+    surfaces = {x: _surface(x, plan, summaries) for x in {y.quantity for y in plan.fitted}}
+    held_out = held_out_points(surfaces["verify"], {x: summaries[x] for x in plan.held_out})
+    longest = max(x.context for x in plan.fitted)
+    drafter = calibration.drafter
+    return Profile(
+        schema_version=1,
+        created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        provenance=Provenance(kind="measured", command=calibration.command, note=""),
+        key=profile_key(calibration.device, calibration.model),
+        verify=surfaces["verify"],
+        plain_decode=surfaces["plain_decode"],
+        round_overhead=surfaces["round_overhead"],
+        drafters={
+            drafter.name: DrafterCosts(
+                digest=drafter.digest,
+                kind=drafter.kind,
+                draft_step=surfaces["draft_step"],
+                draft_catchup=surfaces["draft_catchup"],
+            )
+        },
+        quality=Quality(
+            held_out=error_summary(held_out),
+            strata=strata(held_out, longest),
+            points=held_out,
+            noise_floor_pct=_noise_floor(summaries),
+            wall_seconds=wall_seconds,
+            shapes=len(samples),
+            forwards=sum(len(x) for x in samples.values()),
+            warnings=_warnings(plan, summaries, load),
+        ),
+        acceptance=None,
+        checksum="",
+    )
+
+
+def _surface(quantity: str, plan: Plan, summaries: dict[Point, Summary]) -> Surface:
+    points = {
+        (x.batch, x.size, x.context): summaries[x] for x in plan.fitted if x.quantity == quantity
+    }
+    return fit_surface(quantity, points)
+
+
+def _noise_floor(summaries: dict[Point, Summary]) -> float:
+    """Median half-width of the verify passes' intervals, in percent: no error can be below it."""
+    widths = sorted(relative_half_width(y) for x, y in summaries.items() if x.quantity == "verify")
+    return 100 * widths[len(widths) // 2]
+
+
+def _warnings(plan: Plan, summaries: dict[Point, Summary], load: float | None) -> list[str]:
+    warnings = [f"left out: {x}" for x in plan.skipped]
+    if load is not None and load > BUSY_LOAD:
+        warnings.append(
+            f"the machine was busy when measuring began (load average {load:.1f}): stop other work "
+            "and calibrate again"
+        )
+    noisy = [
+        x
+        for x, y in summaries.items()
+        if x.quantity == "verify" and relative_half_width(y) > NOISY_HALF_WIDTH
+    ]
+    if noisy:
+        warnings.append(
+            f"{len(noisy)} of the verify passes have intervals wider than "
+            f"{100 * NOISY_HALF_WIDTH:.0f} %: use --mode full or a larger --budget"
+        )
+    return warnings

@@ -1,0 +1,206 @@
+"""Timing every point of a plan on the real model, in random order, in several visits."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import cycle, islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smartprof.calibrate.plan import Plan, Point
+from smartprof.calibrate.synthetic import EvenDrafter, Unpriced, WholeForest, even_forest
+from smartprof.calibrate.timing import time_call, visit
+from smartprof.decode.requests import Progress, Request
+from smartprof.decode.rounds import Decoder
+from smartprof.decode.target import Target
+from smartprof.drafters.base import Drafter
+from smartprof.policies.plain import Plain
+from smartprof.stats import Summary, summarise
+from smartprof.trees.forest import Children, Forest
+from smartprof.trees.packed import pack
+
+Samples = dict[Point, list[float]]
+TARGET_HALF_WIDTH = {"cpu": 0.02, "cuda": 0.005}
+VISIT_SHARE = 0.35  # of the budget per round of visits: leaves room for a third where it matters
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What is measured: the target with its cache, the drafter, and text to draft from."""
+
+    target: Target
+    drafter: Drafter
+    text: Sequence[int]
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One point, timed once over: seconds of each repetition."""
+
+    point: Point
+    samples: tuple[float, ...]
+
+
+def sweep(bench: Bench, plan: Plan, known: Samples, budget_seconds: float) -> Iterator[Visit]:
+    """Time the plan's points until every interval is small enough or the budget is spent.
+
+    Every point gets two visits in two random orders (minutes may lie between them, so that drift
+    shows as spread instead of bias), then the widest intervals get more. `known` holds samples of
+    an earlier, interrupted run: those points start with what they have. Yields after each visit,
+    so that the caller can save it.
+    """
+    samples: Samples = {x: list(known.get(x, [])) for x in plan.fitted + plan.held_out}
+    goal = TARGET_HALF_WIDTH[bench.target.model.device.type]
+    end = time.perf_counter() + budget_seconds
+    seconds = VISIT_SHARE * budget_seconds / len(samples)
+    rng = np.random.default_rng(0)
+    for point in _schedule(samples, goal, end, rng):
+        found = visit(sampler(bench, point), min(seconds, _needed(samples[point], goal, seconds)))
+        samples[point] += found
+        yield Visit(point, tuple(found))
+
+
+def _schedule(
+    samples: Samples, goal: float, end: float, rng: np.random.Generator
+) -> Iterator[Point]:
+    order = list(samples)
+    for _ in range(2):
+        rng.shuffle(order)  # type: ignore[arg-type]
+        done = {x: len(samples[x]) for x in order}
+        for point in order:
+            if done[point] == 0 or (time.perf_counter() < end and not _settled(samples[point], goal)):
+                yield point
+    while time.perf_counter() < end:
+        widest = max(samples, key=lambda x: relative_half_width(summarise(samples[x])))
+        if _settled(samples[widest], goal):
+            return
+        yield widest
+
+
+def _settled(samples: Sequence[float], goal: float) -> bool:
+    """Small interval over at least two visits' worth of samples."""
+    return len(samples) >= 6 and relative_half_width(summarise(samples)) <= goal
+
+
+def relative_half_width(summary: Summary) -> float:
+    """Half-width of the median's interval over the median."""
+    return summary.ci_half_width / summary.median
+
+
+def _needed(samples: Sequence[float], goal: float, default: float) -> float:
+    """Seconds that would bring the interval to the goal, by the square-root law."""
+    if len(samples) < 3:
+        return default
+    summary = summarise(samples)
+    excess = relative_half_width(summary) / goal
+    return math.ceil(len(samples) * (excess**2 - 1) + 1) * summary.median
+
+
+def sampler(bench: Bench, point: Point) -> Callable[[], float]:
+    """A function that runs the point once and returns the seconds of the part that is asked for."""
+    return _SAMPLERS[point.quantity](bench, point)
+
+
+def _verify(bench: Bench, point: Point) -> Callable[[], float]:
+    forest = even_forest(point.batch, point.size, bench.target.model.shape.vocab)
+    trees = pack(forest, np.arange(point.batch, forest.size))
+    context_lens = np.full(point.batch, point.context)
+    device = bench.target.model.device
+    return lambda: time_call(
+        lambda: bench.target.verify(trees, context_lens, point.size), device
+    )
+
+
+def _plain_decode(bench: Bench, point: Point) -> Callable[[], float]:
+    def sample() -> float:
+        decoder = _seated(bench, EvenDrafter(point.size), Plain(), point)
+        decoder.round()  # the first round after a change of shape also pays for the change
+        return decoder.round().seconds
+
+    return sample
+
+
+def _round_overhead(bench: Bench, point: Point) -> Callable[[], float]:
+    def sample() -> float:
+        record = _seated(bench, EvenDrafter(point.size), WholeForest(), point).round()
+        return record.seconds - record.draft_seconds - record.verify_seconds
+
+    return sample
+
+
+def _seated(bench: Bench, drafter: Drafter, policy: Plain | WholeForest, point: Point) -> Decoder:
+    """A decoder whose rows hold requests of the point's context length, without a prefill."""
+    decoder = Decoder(bench.target, drafter, policy, Unpriced(), frozenset())
+    tokens = tuple(islice(cycle(bench.text), point.context))
+    request = Request("calibration", "calibration", "calibration", tokens, 64)
+    decoder.rows = [Progress(request, x) for x in range(point.batch)]
+    return decoder
+
+
+def _draft_catchup(bench: Bench, point: Point) -> Callable[[], float]:
+    drafter = bench.drafter
+    source = cycle(bench.text)
+    _admit_rows(bench, point)
+    shares = [len(x) for x in np.array_split(np.arange(point.size), point.batch)]
+
+    def sample() -> float:
+        news = [list(islice(source, share)) for share in shares]
+        for row, tokens in enumerate(news):
+            drafter.commit(row, tokens)
+        forest = Forest.roots(np.array([x[-1] for x in news]))
+        return _time_expansion(bench, forest, forest.frontier)
+
+    return sample
+
+
+def _draft_step(bench: Bench, point: Point) -> Callable[[], float]:
+    _admit_rows(bench, point)
+    newest = bench.text[(point.context - 1) % len(bench.text)]
+    roots = Forest.roots(np.full(point.batch, newest))
+    grown = roots.extend(roots.frontier, bench.drafter.expand(roots, roots.frontier))
+    forest = _widened(grown, point.size, bench.text)
+    frontier = forest.frontier[: point.size]
+    return lambda: _time_expansion(bench, forest, frontier)
+
+
+def _admit_rows(bench: Bench, point: Point) -> None:
+    for row in range(point.batch):
+        bench.drafter.admit(row, list(islice(cycle(bench.text), point.context)))
+
+
+def _widened(forest: Forest, rows: int, text: Sequence[int]) -> Forest:
+    """The forest with enough unexpanded nodes: words of the text as further children of roots."""
+    missing = rows - forest.frontier.size
+    if missing <= 0:
+        return forest
+    roots = forest.num_requests
+    taken = {(int(x), int(y)) for x, y in zip(forest.parent, forest.token, strict=True)}
+    fresh = [
+        (root, token)
+        for token in dict.fromkeys(text)
+        for root in range(roots)
+        if (root, token) not in taken
+    ][:missing]
+    parent, token = np.array(fresh).T
+    share = np.full(len(fresh), 1.0 / (len(fresh) + forest.size))
+    return forest.extend(np.array([], np.int64), Children(parent, token, share))
+
+
+def _time_expansion(bench: Bench, forest: Forest, nodes: NDArray[np.int64]) -> float:
+    return time_call(
+        lambda: forest.extend(nodes, bench.drafter.expand(forest, nodes)),
+        bench.target.model.device,
+    )
+
+
+_SAMPLERS: dict[str, Callable[[Bench, Point], Callable[[], float]]] = {
+    "verify": _verify,
+    "plain_decode": _plain_decode,
+    "round_overhead": _round_overhead,
+    "draft_step": _draft_step,
+    "draft_catchup": _draft_catchup,
+}

@@ -1,0 +1,101 @@
+"""Trees and text that only a calibration uses: latency does not depend on what tokens say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smartprof.drafters.base import Drafter
+from smartprof.policies.base import NO_NODES, Cut, Policy, Round
+from smartprof.trees.forest import Children, Forest
+
+
+def even_forest(batch: int, tokens: int, vocab: int) -> Forest:
+    """A forest of `tokens` nodes, roots included, spread evenly; each tree a binary heap."""
+    forest = Forest.roots(np.arange(batch) % vocab)
+    while forest.size < tokens:
+        nodes = forest.frontier[: -(-(tokens - forest.size) // 2)]
+        forest = forest.extend(nodes, _twins(nodes, tokens - forest.size, vocab))
+    return forest
+
+
+def _twins(nodes: NDArray[np.int64], most: int, vocab: int) -> Children:
+    """Two children for each node, the first children of all before the second ones."""
+    parent = np.concatenate([nodes, nodes])[:most]
+    token = np.concatenate([np.zeros(len(nodes)), np.ones(len(nodes))])[:most]
+    return Children(parent, token.astype(np.int64) % vocab, np.full(len(parent), 0.5))
+
+
+class EvenDrafter(Drafter):
+    """Gives every root the same number of children at once; costs next to nothing."""
+
+    name = "even"
+    digest = "even"
+    kind = "synthetic"
+
+    def __init__(self, tokens: int) -> None:
+        self.tokens = tokens
+
+    def admit(self, row: int, tokens: Sequence[int]) -> None:
+        """Nothing is kept."""
+
+    def commit(self, row: int, tokens: Sequence[int]) -> None:
+        """Nothing is kept."""
+
+    def release(self, row: int) -> None:
+        """Nothing is kept."""
+
+    def move(self, source: int, target: int) -> None:
+        """Nothing is kept."""
+
+    def expand(self, forest: Forest, nodes: NDArray[np.int64]) -> Children:
+        """Children of the roots, spread evenly over them."""
+        count = self.tokens - len(nodes)
+        place = np.arange(count)
+        token = place // len(nodes)
+        share = len(nodes) / (count + len(nodes))
+        return Children(nodes[place % len(nodes)], token, np.full(count, share))
+
+
+class WholeForest(Policy):
+    """Expands the roots once and verifies all there is: a round of known size."""
+
+    name = "whole-forest"
+
+    def grow(self, round: Round) -> NDArray[np.int64]:
+        """The roots, once."""
+        return round.forest.frontier if round.forest.size == round.forest.num_requests else NO_NODES
+
+    def cut(self, round: Round) -> Cut:
+        """Every node."""
+        nodes = np.arange(round.forest.num_requests, round.forest.size)
+        return Cut(nodes, round.forest.size)
+
+
+class Unpriced:
+    """Costs before anything was measured: every price is zero, and nobody may decide by them."""
+
+    most_tokens = 0
+
+    def verify(self, batch: int, tokens: Any, context: float) -> Any:
+        """Zero."""
+        return 0.0
+
+    def draft_step(self, batch: int, rows: Any, context: float) -> Any:
+        """Zero."""
+        return 0.0
+
+    def draft_catchup(self, batch: int, accepted: Any, context: float) -> Any:
+        """Zero."""
+        return 0.0
+
+    def round_overhead(self, batch: int, tokens: Any) -> Any:
+        """Zero."""
+        return 0.0
+
+    def plain_decode(self, batch: int, context: float) -> float:
+        """Zero."""
+        return 0.0

@@ -1,0 +1,353 @@
+"""The `smartprof` command: parse, call one function, print or save."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.prompt import Confirm
+
+from smartprof import __version__
+from smartprof.errors import InputError, SmartprofError
+
+app = typer.Typer(
+    help="Measure what a pass costs on this device, and size speculation trees by it.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+out = Console()
+err = Console(stderr=True)
+
+Gpu = Annotated[str, typer.Option("--gpu", help="auto, cpu, cuda or cuda:N.")]
+Target = Annotated[
+    str,
+    typer.Option(
+        "--target", help="smollm2, a model directory, a .gguf file, or shape:NAME (random weights)."
+    ),
+]
+DrafterName = Annotated[str, typer.Option("--drafter", help="ngram.")]
+Dtype = Annotated[
+    str | None, typer.Option("--dtype", help="float32, bfloat16 or float16; default by device.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
+
+
+def run() -> None:
+    """Entry point: expected errors in one line and exit code 1, bugs with their traceback."""
+    try:
+        app()
+    except SmartprofError as error:
+        err.print(f"smartprof: {' '.join(str(error).split())}", style="red", markup=False, soft_wrap=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        err.print("smartprof: interrupted", style="red")
+        sys.exit(130)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"smartprof {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options that stand before a command."""
+
+
+@app.command()
+def fetch(name: Annotated[str, typer.Argument(help="smollm2")] = "smollm2") -> None:
+    """Obtain a model into the user's cache."""
+    from smartprof.models.fetch import fetch_model, fetch_progress
+
+    with fetch_progress() as progress:
+        path = fetch_model(name, progress)
+    out.print(f"{name} is in {path}", soft_wrap=True)
+
+
+@app.command()
+def device(gpu: Gpu = "auto") -> None:
+    """Print what a profile's key would hold for this device."""
+    from smartprof.device import describe_device, resolve_device, software_key
+    from smartprof.report.tables import device_table
+
+    found = resolve_device(gpu)
+    out.print(describe_device(found, gpu), soft_wrap=True)
+    out.print(device_table(found, software_key()))
+
+
+@app.command()
+def calibrate(
+    gpu: Gpu = "auto",
+    target: Target = "smollm2",
+    drafter: DrafterName = "ngram",
+    mode: Annotated[str, typer.Option(help="quick or full.")] = "quick",
+    budget: Annotated[
+        float | None, typer.Option(help="Seconds of measuring; default by mode.")
+    ] = None,
+    dtype: Dtype = None,
+    path: Annotated[Path, typer.Option("--out", help="The profile to write.")] = Path("profile.json"),
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the profile instead of tables.")
+    ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Discard an unfinished run instead of resuming it.")
+    ] = False,
+    force: Force = False,
+) -> None:
+    """Measure this device and write its profile."""
+    from smartprof.calibrate.run import open_journal, prepare
+    from smartprof.calibrate.run import run as measure
+    from smartprof.device import describe_device, resolve_device
+    from smartprof.drafters.table import make_drafter
+    from smartprof.models.loading import load_model
+    from smartprof.profile.files import save_profile
+    from smartprof.report.json_files import require_writable
+
+    require_writable(path, force)
+    found = resolve_device(gpu)
+    err.print(describe_device(found, gpu), soft_wrap=True)
+    model = load_model(target, found, dtype)
+    err.print(f"loaded {model.source.name} ({model.dtype}) in {model.load_seconds:.1f} s")
+    calibration = prepare(found, model, make_drafter(drafter), mode, budget, _command_line())
+    journal = open_journal(calibration, path)
+    known = {} if fresh else _resumed(journal)
+    if not known:
+        journal.discard()
+    with _progress() as progress:
+        task = progress.add_task("measuring", total=calibration.budget_seconds)
+        profile = measure(calibration, journal, known, _calibration_bar(progress, task))
+    saved = save_profile(profile, path, force=force)
+    journal.discard()
+    _print_profile(saved, as_json, path)
+    err.print(f"wrote {path}", soft_wrap=True)
+
+
+@app.command()
+def show(
+    profile: Annotated[str, typer.Argument(help="A profile file, or a shipped one's name.")],
+    plot: Annotated[Path | None, typer.Option(help="Draw the surfaces into this file.")] = None,
+    force: Force = False,
+) -> None:
+    """Print a profile for a person."""
+    from smartprof.profile.files import find_profile, load_profile
+    from smartprof.report.json_files import require_writable
+    from smartprof.report.plots import plot_surfaces
+
+    if plot:
+        require_writable(plot, force)
+    path = find_profile(profile)
+    loaded = load_profile(path)
+    _print_profile(loaded, False, path)
+    if plot:
+        plot_surfaces(loaded, plot)
+        out.print(f"wrote {plot}", soft_wrap=True)
+
+
+@app.command()
+def predict(
+    profile: Annotated[str, typer.Argument(help="A profile file, or a shipped one's name.")],
+    quantity: Annotated[
+        str,
+        typer.Option(help="verify, plain_decode, round_overhead, draft_step or draft_catchup."),
+    ] = "verify",
+    batch: Annotated[int | None, typer.Option(help="Requests in flight.")] = None,
+    tokens: Annotated[
+        int | None, typer.Option(help="Tokens (or rows) of the pass; plain_decode needs none.")
+    ] = None,
+    context: Annotated[
+        float | None, typer.Option(help="Mean committed tokens per request.")
+    ] = None,
+    drafter: DrafterName = "ngram",
+    queries: Annotated[
+        Path | None,
+        typer.Option(help="CSV with columns quantity,batch,tokens,context; prints CSV."),
+    ] = None,
+) -> None:
+    """Seconds of a pass, and whether they are exact, interpolated or extrapolated."""
+    from smartprof.profile.files import find_profile, load_profile
+    from smartprof.report.queries import answer_one, answer_queries
+
+    loaded = load_profile(find_profile(profile))
+    if queries is not None:
+        typer.echo(answer_queries(loaded, drafter, queries), nl=False)
+        return
+    typer.echo(answer_one(loaded, drafter, quantity, batch, tokens, context))
+
+
+@app.command()
+def decode(
+    profile: Annotated[str, typer.Option(help="A profile file, or a shipped one's name.")],
+    policy: Annotated[
+        str, typer.Option(help="Policies, separated by commas; options after colons: chain:k=4.")
+    ] = "plain,chain,smart",
+    batch: Annotated[str, typer.Option(help="Batch sizes, separated by commas.")] = "1,4",
+    gpu: Gpu = "auto",
+    target: Target = "smollm2",
+    drafter: DrafterName = "ngram",
+    dtype: Dtype = None,
+    prompts: Annotated[
+        Path | None, typer.Option(help="Prompts file (JSON lines or plain lines).")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="development or held-out (default, of the bundled prompts).")
+    ] = None,
+    category: Annotated[str | None, typer.Option(help="Only prompts of this category.")] = None,
+    per_category: Annotated[
+        int | None, typer.Option(min=1, help="At most so many prompts of each category.")
+    ] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Tokens per prompt.")] = 128,
+    chat: Annotated[bool, typer.Option(help="Apply the model's chat template.")] = True,
+    require_measured: Annotated[
+        bool, typer.Option(help="Refuse a profile of another device or model.")
+    ] = False,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write the report here.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw speedup against batch here.")] = None,
+    trace: Annotated[
+        Path | None, typer.Option(help="Write every round and request here (npz).")
+    ] = None,
+    show_text: Annotated[bool, typer.Option("--text", help="Print the decoded texts.")] = False,
+    force: Force = False,
+) -> None:
+    """Decode prompts under a profile, losslessly, and report the speedup over plain decoding."""
+    from smartprof.commands import DecodeRequest, decode_report
+
+    request = DecodeRequest(
+        profile=profile,
+        policies=tuple(x.strip() for x in policy.split(",") if x.strip()),
+        batches=_integers(batch, "--batch"),
+        gpu=gpu,
+        target=target,
+        drafter=drafter,
+        dtype=dtype,
+        prompts=prompts,
+        split=split,
+        category=category,
+        per_category=per_category,
+        max_new_tokens=max_new_tokens,
+        chat=chat,
+        require_measured=require_measured,
+        files=tuple(x for x in (json_path, plot, trace) if x),
+        force=force,
+    )
+    with _progress() as progress:
+        report = decode_report(request, lambda text: err.print(text, soft_wrap=True), progress)
+    _print_decode(report, show_text)
+    _save_decode(report, json_path, plot, trace)
+
+
+def _progress() -> Progress:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    return Progress(*columns, console=err, transient=True)
+
+
+def _integers(text: str, option: str) -> tuple[int, ...]:
+    try:
+        values = tuple(int(x) for x in text.split(","))
+    except ValueError:
+        values = ()
+    if not values or min(values) < 1:
+        raise InputError(f"expected {option} to be numbers such as 1,4,8, got {text!r}")
+    return values
+
+
+def _command_line() -> str:
+    return " ".join(["smartprof", *sys.argv[1:]])
+
+
+def _resumed(journal: Any) -> Any:
+    """Samples of an unfinished run, if there is one and the user wants them."""
+    known = journal.read()
+    if not known:
+        return {}
+    found = f"an unfinished calibration with {len(known)} measured shapes is in {journal.path}"
+    if sys.stdin.isatty() and not Confirm.ask(f"{found}. Resume it?", console=err, default=True):
+        return {}
+    err.print(f"{found}: resuming (--fresh starts over)", soft_wrap=True)
+    return known
+
+
+def _calibration_bar(progress: Progress, task: TaskID) -> Any:
+    def show(step: Any) -> None:
+        point = step.point
+        left = max(0.0, step.budget_seconds - step.elapsed_seconds)
+        progress.update(
+            task,
+            completed=min(step.elapsed_seconds, step.budget_seconds),
+            note=f"{left:.0f} s left; {point.quantity} batch {point.batch}, size {point.size}, "
+            f"context {point.context}",
+        )
+
+    return show
+
+
+def _print_profile(profile: Any, as_json: bool, path: Path) -> None:
+    from smartprof.report.tables import knee_sentences, other_table, quality_table, verify_table
+
+    if as_json:
+        typer.echo(path.read_text(encoding="utf-8"), nl=False)
+        return
+    key = profile.key
+    out.print(
+        f"{key.target.name} ({key.dtype}, {key.execution}) on {key.device.name}: "
+        f"{profile.provenance.kind} {profile.created}",
+        soft_wrap=True,
+    )
+    out.print(verify_table(profile))
+    for name in profile.drafters:
+        out.print(other_table(profile, name))
+    for sentence in knee_sentences(profile):
+        out.print(sentence, soft_wrap=True)
+    out.print(quality_table(profile))
+    for warning in profile.quality.warnings:
+        out.print(f"warning: {warning}", soft_wrap=True)
+
+
+def _print_decode(report: Any, show_text: bool) -> None:
+    from smartprof.report.tables import runs_table
+
+    out.print(runs_table(report.runs, report.heading))
+    if not show_text:
+        return
+    for lane in report.lanes:
+        for progress in lane.outputs:
+            out.rule(f"{progress.request.prompt_id}, {lane.policy}, batch {lane.batch}")
+            text = report.tokenizer.decode(progress.output, skip_special=True)
+            out.print(text, markup=False, highlight=False)
+
+
+def _save_decode(
+    report: Any, json_path: Path | None, plot: Path | None, trace: Path | None
+) -> None:
+    from smartprof.decode.trace import write_trace
+    from smartprof.report.json_files import runs_report, write_json
+    from smartprof.report.plots import plot_speedup
+
+    if json_path:
+        write_json(runs_report(report.runs, report.device_match, report.heading), json_path)
+    if plot:
+        plot_speedup(report.runs, report.heading, plot)
+    if trace:
+        write_trace(report.lanes, trace)
+    for path in (json_path, plot, trace):
+        if path:
+            err.print(f"wrote {path}", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    run()

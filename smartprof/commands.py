@@ -1,0 +1,139 @@
+"""What `smartprof decode` does between its options and its output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.progress import Progress
+
+from smartprof.calibrate.run import profile_key
+from smartprof.decode.prompts import Prompt, bundled_prompts, read_prompts, select_prompts
+from smartprof.decode.run import LaneResult
+from smartprof.decode.session import Session, Step, Workload
+from smartprof.device import describe_device, resolve_device
+from smartprof.drafters.table import make_drafter
+from smartprof.errors import ProfileError
+from smartprof.models.loading import load_model
+from smartprof.models.tokenizer import Tokenizer
+from smartprof.profile.cost import CostModel
+from smartprof.profile.files import find_profile, load_profile
+from smartprof.profile.keys import KeyMatch, compare_keys
+from smartprof.profile.schema import Key, Profile
+from smartprof.report.json_files import require_writable
+from smartprof.report.summary import Run, summarise_runs
+
+DEFAULT_SPLIT = "held-out"
+
+
+@dataclass(frozen=True)
+class DecodeRequest:
+    """The options of `smartprof decode`, parsed."""
+
+    profile: str
+    policies: tuple[str, ...]
+    batches: tuple[int, ...]
+    gpu: str
+    target: str
+    drafter: str
+    dtype: str | None
+    prompts: Path | None
+    split: str | None
+    category: str | None
+    per_category: int | None
+    max_new_tokens: int
+    chat: bool
+    require_measured: bool
+    files: tuple[Path, ...]
+    force: bool
+
+
+@dataclass(frozen=True)
+class DecodeReport:
+    """What a run found: the lines of the table, and the lanes they were made from."""
+
+    heading: str
+    device_match: bool
+    runs: list[Run]
+    lanes: list[LaneResult]
+    tokenizer: Tokenizer
+
+
+def decode_report(
+    request: DecodeRequest, say: Callable[[str], None], progress: Progress
+) -> DecodeReport:
+    """Load everything, decode, and summarise. Raises before decoding whatever can be known then."""
+    for path in request.files:
+        require_writable(path, request.force)
+    profile = load_profile(find_profile(request.profile))
+    costs = CostModel(profile, request.drafter)
+    prompts = _prompts(request)
+    device = resolve_device(request.gpu)
+    say(describe_device(device, request.gpu))
+    model = load_model(request.target, device, request.dtype)
+    say(f"loaded {model.source.name} ({model.dtype}) in {model.load_seconds:.1f} s")
+    here = profile_key(device, model)
+    match = _match(profile, here, request.require_measured)
+    for warning in match.warnings:
+        say(f"warning: {warning}")
+    session = Session(model, costs, lambda: make_drafter(request.drafter))
+    workload = Workload(
+        prompts, request.policies, request.batches, request.max_new_tokens, request.chat
+    )
+    lanes = list(session.run(workload, _bar(progress)))
+    return DecodeReport(
+        heading=_heading(profile, here, match.device_match, prompts),
+        device_match=match.device_match,
+        runs=summarise_runs(lanes, match.device_match),
+        lanes=lanes,
+        tokenizer=session.tokenizer,
+    )
+
+
+def _prompts(request: DecodeRequest) -> list[Prompt]:
+    own = request.prompts is not None
+    prompts = read_prompts(request.prompts) if request.prompts else bundled_prompts()
+    split = request.split if own or request.split else DEFAULT_SPLIT
+    return select_prompts(prompts, split, request.category, request.per_category)
+
+
+def _match(profile: Profile, here: Key, require_measured: bool) -> KeyMatch:
+    match = compare_keys(profile.key, here)
+    if match.device_match and match.refused:
+        raise ProfileError(f"the profile does not fit: {'; '.join(match.refused)}")
+    if require_measured and not match.device_match:
+        raise ProfileError(
+            f"expected a profile measured on this device with this target ({here.device.name}, "
+            f"{here.target.name}), got one of {profile.key.device.name}, {profile.key.target.name}: "
+            "run `smartprof calibrate`, or leave out --require-measured for modelled figures"
+        )
+    return match
+
+
+def _heading(profile: Profile, here: Key, device_match: bool, prompts: Sequence[Prompt]) -> str:
+    splits = "+".join(sorted({x.split for x in prompts}))
+    if device_match:
+        return (
+            f"measured: {here.target.name} on {here.device.name}, {splits} prompts; "
+            f"profile {profile.provenance.kind} {profile.created}"
+        )
+    return (
+        f"modelled: acceptance of {here.target.name} here, time of {profile.key.target.name} on "
+        f"{profile.key.device.name} from its profile; nothing measured here ({splits} prompts)"
+    )
+
+
+def _bar(progress: Progress) -> Callable[[Step], None]:
+    """One bar per batch and category."""
+    task = progress.add_task("decoding", total=None)
+
+    def show(step: Step) -> None:
+        progress.update(
+            task,
+            description=f"decoding: batch {step.batch}, {step.category}",
+            completed=step.tokens,
+            total=step.most_tokens,
+        )
+
+    return show

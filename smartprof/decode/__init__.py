@@ -1,0 +1,1 @@
+"""The reference decoder: batches of requests, draft, verify, keep, measure."""

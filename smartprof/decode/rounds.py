@@ -1,0 +1,199 @@
+"""One decoding round: draft, cut, verify, keep. Every policy and drafter goes through this loop."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smartprof.decode.requests import Progress, Request
+from smartprof.decode.target import Target
+from smartprof.drafters.base import Drafter
+from smartprof.policies.base import Cut, Outcome, Policy, Round
+from smartprof.trees.forest import Forest
+from smartprof.trees.packed import Accepted, PackedTrees, accept, pack
+
+if TYPE_CHECKING:
+    from smartprof.profile.cost import Costs
+
+
+@dataclass(frozen=True)
+class RoundRecord:
+    """What one round did, over the B requests of the batch, row by row.
+
+    seconds: wall clock of the whole round; draft and verify are parts of it, the rest is overhead.
+    modelled_seconds: the same round priced by the profile.
+    committed, accepted, tree_size, context_lens: int64 [B]; tree size counts the root; context
+    lengths are those before the round.
+    requests: arrival indices int64 [B].
+    """
+
+    seconds: float
+    draft_seconds: float
+    verify_seconds: float
+    modelled_seconds: float
+    draft_steps: int
+    verify_tokens: int
+    committed: NDArray[np.int64]
+    accepted: NDArray[np.int64]
+    tree_size: NDArray[np.int64]
+    context_lens: NDArray[np.int64]
+    requests: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Draft:
+    """The forest grown in a round, and what growing it took."""
+
+    forest: Forest
+    seconds: float
+    modelled_seconds: float
+    steps: int
+
+
+class Decoder:
+    """A batch of requests decoded by one policy and one drafter; rows 0 ... B-1 are in use."""
+
+    def __init__(
+        self, target: Target, drafter: Drafter, policy: Policy, costs: Costs, eos: frozenset[int]
+    ) -> None:
+        self.target, self.drafter, self.policy = target, drafter, policy
+        self.costs, self.eos = costs, eos
+        self.rows: list[Progress] = []
+        self._noted = 0  # tokens committed since the drafter last took any in
+
+    @property
+    def batch(self) -> int:
+        """Requests in flight."""
+        return len(self.rows)
+
+    def admit(self, request: Request, index: int) -> float:
+        """Prefill a request into the next free row; returns the seconds it took."""
+        start = time.perf_counter()
+        row = self.batch
+        self.target.cache.require(len(request.tokens) + request.max_new_tokens)
+        self.target.prefill(row, request.tokens)
+        self.drafter.admit(row, request.tokens)
+        self.rows.append(Progress(request, index))
+        return time.perf_counter() - start
+
+    def retire(self) -> list[Progress]:
+        """Take ended requests out; the last rows move into their places."""
+        done = [x for x in self.rows if x.ended]
+        for row in reversed(range(self.batch)):
+            if not self.rows[row].ended:
+                continue
+            last = self.batch - 1
+            self.drafter.release(row)
+            if row != last:
+                self.target.cache.move_row(last, row, self.rows[last].context_len)
+                self.drafter.move(last, row)
+                self.rows[row] = self.rows[last]
+            self.rows.pop()
+        return done
+
+    def round(self) -> RoundRecord:
+        """Draft, verify and commit at least one token of every request."""
+        start = time.perf_counter()
+        context_lens = np.array([x.context_len for x in self.rows])
+        plain = self.costs.plain_decode(self.batch, float(context_lens.mean()))
+        draft = self._draft(context_lens, plain)
+        state = self._state(draft, context_lens, plain)
+        cut = self.policy.cut(state)
+        trees = pack(draft.forest, cut.nodes)
+        verify_start = time.perf_counter()
+        choice = self.target.verify(trees, context_lens, cut.pad_to)
+        verify_seconds = time.perf_counter() - verify_start
+        accepted = accept(trees, choice)
+        committed = self._commit(trees, accepted, context_lens)
+        modelled = self._price(draft, cut, state)
+        self._observe(draft, cut, trees, accepted, committed, modelled)
+        return RoundRecord(
+            seconds=time.perf_counter() - start,
+            draft_seconds=draft.seconds,
+            verify_seconds=verify_seconds,
+            modelled_seconds=modelled,
+            draft_steps=draft.steps,
+            verify_tokens=cut.pad_to,
+            committed=committed,
+            accepted=accepted.lengths,
+            tree_size=trees.counts,
+            context_lens=context_lens,
+            requests=np.array([x.index for x in self.rows]),
+        )
+
+    def _draft(self, context_lens: NDArray[np.int64], plain: float) -> Draft:
+        newest = [(x.output or x.request.tokens)[-1] for x in self.rows]
+        draft = Draft(Forest.roots(np.array(newest)), 0.0, 0.0, 0)
+        while True:
+            nodes = self.policy.grow(self._state(draft, context_lens, plain))
+            if nodes.size == 0:
+                self._noted = 0 if draft.steps else self._noted
+                return draft
+            start = time.perf_counter()
+            price = self._draft_price(draft, len(nodes), context_lens)
+            children = self.drafter.expand(draft.forest, nodes)
+            forest = draft.forest.extend(nodes, children)
+            seconds = draft.seconds + time.perf_counter() - start
+            draft = Draft(forest, seconds, draft.modelled_seconds + price, draft.steps + 1)
+
+    def _state(self, draft: Draft, context_lens: NDArray[np.int64], plain: float) -> Round:
+        return Round(
+            forest=draft.forest,
+            context_lens=context_lens,
+            room=np.array([x.room for x in self.rows]),
+            costs=self.costs,
+            plain_seconds=plain,
+            drafted_seconds=draft.modelled_seconds,
+        )
+
+    def _draft_price(
+        self, draft: Draft, rows: int, context_lens: NDArray[np.int64]
+    ) -> float:
+        """Modelled seconds of the next step: the roots take in what was committed since the last."""
+        batch, context = self.batch, float(context_lens.mean())
+        if draft.steps:
+            return float(self.costs.draft_step(batch, rows, context))
+        return float(self.costs.draft_catchup(batch, max(batch, self._noted), context))
+
+    def _price(self, draft: Draft, cut: Cut, state: Round) -> float:
+        """Modelled seconds of the whole round."""
+        if not draft.steps:
+            return state.plain_seconds
+        verify = self.costs.verify(self.batch, cut.pad_to, state.context)
+        overhead = self.costs.round_overhead(self.batch, cut.pad_to)
+        return draft.modelled_seconds + float(verify) + float(overhead)
+
+    def _commit(
+        self, trees: PackedTrees, accepted: Accepted, context_lens: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Take accepted tokens and the target's own next one into every request."""
+        self.target.keep(trees, accepted, context_lens)
+        counts = np.zeros(self.batch, np.int64)
+        for row, path in enumerate(accepted.paths):
+            tokens = [*trees.token[path].tolist(), int(accepted.bonus[row])]
+            kept = self.rows[row].commit(tokens, self.eos)
+            self.drafter.commit(row, kept)
+            counts[row] = len(kept)
+        self._noted += int(counts.sum())
+        return counts
+
+    def _observe(
+        self,
+        draft: Draft,
+        cut: Cut,
+        trees: PackedTrees,
+        accepted: Accepted,
+        committed: NDArray[np.int64],
+        modelled: float,
+    ) -> None:
+        """Show the outcome to those who learn from it."""
+        on_path = np.zeros(draft.forest.size, np.bool_)
+        on_path[trees.node[np.concatenate(accepted.paths)]] = True
+        outcome = Outcome(committed, modelled, draft.steps > 0, draft.forest, cut, on_path)
+        self.policy.observe(outcome)
+        if draft.steps:
+            self.drafter.learn(outcome)

@@ -1,0 +1,70 @@
+"""Rounds on disk: one line per round and request, as a compressed npz of plain arrays.
+
+Columns, each of the same length: run (index into the arrays lane_*), round (within the run, counted
+rounds only), request (arrival order), context (committed tokens before the round), tree_size (tokens
+verified, root included), accepted (draft tokens), committed (tokens), verify_tokens (of the whole
+pass, padding included), draft_steps, and seconds, draft_seconds, verify_seconds, modelled_seconds of
+the whole round. Per run: lane_policy, lane_drafter, lane_batch, lane_category, lane_split.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smartprof.decode.run import LaneResult
+from smartprof.errors import SmartprofError
+
+PER_REQUEST = {
+    "request": "requests",
+    "context": "context_lens",
+    "tree_size": "tree_size",
+    "accepted": "accepted",
+    "committed": "committed",
+}
+PER_ROUND = (
+    "verify_tokens",
+    "draft_steps",
+    "seconds",
+    "draft_seconds",
+    "verify_seconds",
+    "modelled_seconds",
+)
+
+
+def trace_columns(lanes: Sequence[LaneResult]) -> dict[str, NDArray[Any]]:
+    """The arrays of a trace, by name."""
+    columns: dict[str, list[Any]] = {x: [] for x in ("run", "round", *PER_REQUEST, *PER_ROUND)}
+    for run, lane in enumerate(lanes):
+        for number, record in enumerate(lane.records):
+            rows = len(record.requests)
+            columns["run"].append(np.full(rows, run))
+            columns["round"].append(np.full(rows, number))
+            for name, field in PER_REQUEST.items():
+                columns[name].append(getattr(record, field))
+            for name in PER_ROUND:
+                columns[name].append(np.full(rows, getattr(record, name)))
+    arrays = {x: np.concatenate(y) if y else np.zeros(0) for x, y in columns.items()}
+    for name in ("policy", "drafter", "batch", "category", "split"):
+        arrays[f"lane_{name}"] = np.array([getattr(x, name) for x in lanes])
+    return arrays
+
+
+def write_trace(lanes: Sequence[LaneResult], path: Path) -> None:
+    """Write a trace through a temporary file; read it back with ``numpy.load(path)``."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            np.savez_compressed(file, **trace_columns(lanes))
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise SmartprofError(
+            f"{path}: cannot write the trace ({error.strerror}): free some space or choose another file"
+        ) from error

@@ -1,0 +1,1 @@
+"""Target and draft models: shapes, files, weights and the forward pass."""

@@ -1,0 +1,57 @@
+"""From what a user names to a model that is ready to run."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+
+from smartprof.device import Device, set_threads
+from smartprof.errors import InputError, ModelError
+from smartprof.models.tokenizer import Tokenizer
+from smartprof.models.transformer import Transformer
+from smartprof.models.weights import ResolvedModel, resolve_target
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DEFAULT_DTYPE = {"cpu": "float32", "cuda": "bfloat16"}
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A transformer on its device, its source and how long loading took."""
+
+    source: ResolvedModel
+    transformer: Transformer
+    dtype: str
+    load_seconds: float
+
+    def tokenizer(self) -> Tokenizer:
+        """The model's own tokenizer; ModelError for a bare shape, which has none."""
+        if self.source.path is None:
+            raise ModelError(
+                f"{self.source.name} has random weights and no tokenizer: expected a model directory "
+                "or a fetched model for text"
+            )
+        return Tokenizer(self.source.path)
+
+
+def dtype_name(asked: str | None, device: Device) -> str:
+    """The dtype to compute in: what was asked for, or the device's default."""
+    if asked is None:
+        return DEFAULT_DTYPE[device.kind]
+    if asked not in DTYPES:
+        raise InputError(f"expected --dtype {', '.join(DTYPES)}, got {asked!r}")
+    return asked
+
+
+def load_model(name_or_dir: str, device: Device, dtype: str | None = None) -> LoadedModel:
+    """Load a target (or draft) model; on the CPU, fix the threads and lay the weights out."""
+    start = time.perf_counter()
+    chosen = dtype_name(dtype, device)
+    source = resolve_target(name_or_dir)
+    if device.threads is not None:
+        set_threads(device.threads)
+    weights = source.load(DTYPES[chosen], device.torch_device)
+    transformer = Transformer(source.shape, weights)
+    return LoadedModel(source, transformer, chosen, time.perf_counter() - start)

@@ -1,0 +1,90 @@
+"""The arithmetic of `smart`: exact choice of a tree size, and the price of one more draft step.
+
+Plain functions of sorted probabilities and seconds. The currency is tokens: a second is worth
+`theta` tokens, the long-run rate of committing them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """How many of the best nodes to verify, what the pass is padded to, and what that is worth.
+
+    count: nodes beside the roots. pad_to: tokens really run. value: tokens, see `allocate`.
+    """
+
+    count: int
+    pad_to: int
+    value: float
+
+
+def allocate(
+    ranked: Floats, seconds: Floats, pad_to: NDArray[np.integer], theta: float
+) -> Allocation:
+    """The best prefix of nodes ranked by path probability, by exact scan.
+
+    Maximises ``sum of the N largest path probabilities - theta * C(B + N)`` over every N, for costs
+    of any shape. Path probabilities never rise from parent to child, so the N largest over all
+    requests are prefix-closed and the best choice of their size; scanning all N is therefore
+    exact. Stopping at the first drop would not be: costs have stairs and dips.
+
+    ranked: float64 [K], path probabilities, descending. seconds, pad_to: [> = K + 1], round seconds
+    of verifying N nodes and the size that the pass is padded to for it. Ties go to the smaller N.
+    """
+    objective = -theta * seconds[: len(ranked) + 1]
+    objective[1:] += ranked.cumsum()
+    count = int(objective.argmax())
+    return Allocation(count, int(pad_to[count]), float(objective[count]))
+
+
+def no_step_can_pay(frontier: Floats, step_seconds: Floats, theta: float) -> bool:
+    """Whether stopping is proven best against every deeper tree.
+
+    True iff for *every* width w the w largest path probabilities of the frontier sum to at most the
+    price of a step of that width. The frontier is an antichain and children sum to at most their
+    parent, so no later step of width w can add more than the w best of today's frontier; with
+    steps that get no cheaper with depth, none ever pays. One width alone proves nothing: ten nodes
+    of 0.3 at 1 + 0.01 w tokens a step lose 0.71 at width 1 and gain 1.9 at width 10.
+
+    frontier: float64 [K], descending. step_seconds: float64 [K], for widths 1 ... K.
+    """
+    return bool((frontier.cumsum() <= theta * step_seconds).all())
+
+
+def best_width(
+    frontier: Floats,
+    ratio: float,
+    displaced: Floats,
+    verify_seconds: Floats,
+    step_seconds: Floats,
+    theta: float,
+) -> int:
+    """How many of the best frontier nodes to expand, 0 to stop: an estimate, not a proof.
+
+    Expects every expanded node to yield one child worth verifying, with `ratio` of its parent's
+    path probability. w children either take the places of the w least probable nodes verified
+    so far or enlarge the pass, whichever is cheaper::
+
+        gain(w) = ratio * sum f - min(sum displaced, theta * extra verify) - theta * step(w)
+
+    frontier: float64 [K], descending. displaced: float64 [N], the path probabilities that would be
+    verified without this step, ascending. verify_seconds: float64 [>= 1], seconds of a pass
+    enlarged by 0, 1, ... nodes, held at its last value beyond. step_seconds: float64 [K].
+    """
+    count = len(frontier)
+    enlarging = np.full(count, np.inf)
+    known = verify_seconds[1 : count + 1]
+    enlarging[: len(known)] = theta * (known - verify_seconds[0])
+    replacing = displaced[:count].cumsum()
+    enlarging[: len(replacing)] = np.minimum(enlarging[: len(replacing)], replacing)
+    gain = ratio * frontier.cumsum() - enlarging - theta * step_seconds
+    width = int(gain.argmax())
+    return width + 1 if gain[width] > 0 else 0

@@ -1,0 +1,24 @@
+"""Plain decoding: one token per request and round; the reference for every speedup."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smartprof.policies.base import NO_NODES, Cut, Policy, Round
+
+
+class Plain(Policy):
+    """Never drafts."""
+
+    name: ClassVar[str] = "plain"
+
+    def grow(self, round: Round) -> NDArray[np.int64]:
+        """Nothing, ever."""
+        return NO_NODES
+
+    def cut(self, round: Round) -> Cut:
+        """The roots alone."""
+        return Cut(NO_NODES, round.batch)

@@ -1,0 +1,19 @@
+"""Ranking within groups, for rules with a limit per request."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def rank_within(group: NDArray[np.integer], value: NDArray[np.float64]) -> NDArray[np.int64]:
+    """int64 [n]: how many members of the same group come before each; larger values first.
+
+    group: int [n]. value: float64 [n]. Among equal values the earlier index comes first, so a
+    parent ranks before a child of the same path probability.
+    """
+    order = np.lexsort((-value, group))  # stable
+    ordered = group[order]
+    rank = np.empty(len(group), np.int64)
+    rank[order] = np.arange(len(group)) - np.searchsorted(ordered, ordered)
+    return rank

@@ -1,0 +1,218 @@
+"""Trees sized by measured costs, jointly over the batch.
+
+After "SMART: When is it Actually Worth Expanding a Speculative Tree?", arXiv 2604.09731, which
+expands a node while its marginal benefit exceeds its marginal cost. Differs from it in the
+objective (the long-run rate of committed tokens, which is exact for expected tokens and needs no
+threshold), in the costs (a measured table of any shape), in the search (an exact scan over the
+whole batch instead of a layer-wise test per request), and in pricing draft steps and drafting as
+such before they are taken.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smartprof.policies.allocation import Allocation, allocate, best_width, no_step_can_pay
+from smartprof.policies.base import NO_NODES, Cut, Outcome, Policy, Round
+from smartprof.policies.memory import ContinuationRatio, DraftingRecord, LongRunRate
+from smartprof.policies.options import real, whole
+from smartprof.trees.forest import Forest
+
+if TYPE_CHECKING:
+    from smartprof.profile.cost import Costs, Envelope
+
+CONTEXT_GRAIN = 16  # tokens of mean context within which prices are not looked up again
+PROBE_BUDGET = 0.005  # share of the tokens that drafting on trial may cost
+
+
+@dataclass(frozen=True)
+class SmartOptions:
+    """Bounds of the search; none of them is a threshold of the rule."""
+
+    depth: int = whole(16, 1, 64, "deepest node")
+    limit: int = whole(64, 1, 512, "drafted nodes per request, on average over the batch")
+    most: int = whole(256, 2, 4096, "tokens in one verify pass, rows in one draft step")
+    half_life: float = real(32.0, 1.0, 1e6, "rounds of memory in the long-run rate")
+    probe: int = whole(16, 1, 64, "rounds between trials while drafting does not pay")
+
+
+@dataclass(frozen=True)
+class _Prices:
+    """Seconds that a round of this batch and context asks for again and again."""
+
+    costs: Costs
+    batch: int
+    grain: int
+    envelope: Envelope
+    step_seconds: NDArray[np.float64]  # widths 1, 2, ...
+
+
+@dataclass(frozen=True)
+class _Decision:
+    """What was known when a round began."""
+
+    theta: float
+    plain_seconds: float
+    catchup_seconds: float
+    possible: bool  # some request has room for a draft token
+    on_trial: bool  # drafted although it was expected not to pay
+
+
+class Smart(Policy):
+    """Spends a second only where it brings more tokens than the long-run rate."""
+
+    name: ClassVar[str] = "smart"
+    options_type = SmartOptions
+    options: SmartOptions
+
+    def __init__(self, options: SmartOptions | None = None) -> None:
+        super().__init__(options)
+        self.reset()
+
+    def reset(self) -> None:
+        """Back to the plain rate, optimism, and no memory of rounds."""
+        self._rates: dict[int, LongRunRate] = {}
+        self._records: dict[int, DraftingRecord] = {}
+        self._ratio = ContinuationRatio()
+        self._prices: _Prices | None = None
+        self._decision: _Decision | None = None
+        self._pending_tokens = 0
+        self._step: tuple[int, float] | None = None  # forest size and mass of the last draft step
+
+    def grow(self, round: Round) -> NDArray[np.int64]:
+        """The next draft step, priced before it is taken.
+
+        Roots: drafting as such must be expected to pay, catch-up included, judged by what
+        drafted rounds gained before. While it does not pay it is tried now and then: at least
+        every `probe` rounds, and more often where a trial is cheap.
+
+        Leaves: stops when `no_step_can_pay`, which is proven; else takes the `best_width`, an
+        estimate that may stop earlier and may also be wrong.
+        """
+        forest = round.forest
+        if not forest.expanded[: round.batch].any():
+            return self._grow_roots(round)
+        self._learn_ratio(forest)
+        leaves = self._open_leaves(round)
+        if leaves.size == 0:
+            return NO_NODES
+        masses = forest.path_prob[leaves]
+        width = self._width(round, masses)
+        if width == 0:
+            return NO_NODES
+        self._step = (forest.size, float(masses[:width].sum()))
+        return leaves[:width]
+
+    def cut(self, round: Round) -> Cut:
+        """The nodes worth verifying over all requests, and the size the pass is padded to.
+
+        Attains the maximum of ``sum f - theta * C(B + N)`` over all prefix-closed selections of
+        nodes that fit the requests' room; seconds already spent on drafting are sunk.
+        """
+        ranked, allocation = self._allocation(round)
+        return Cut(ranked[: allocation.count], allocation.pad_to)
+
+    def observe(self, outcome: Outcome) -> None:
+        """Update the long-run rate, and after a drafted round what drafting gained."""
+        decision, batch = self._decision, len(outcome.committed)
+        if decision is None:
+            return
+        tokens = int(outcome.committed.sum())
+        self._rates[batch].add(tokens, outcome.modelled_seconds)
+        self._pending_tokens = tokens + (0 if outcome.drafted else self._pending_tokens)
+        record = self._records[batch]
+        if not outcome.drafted:
+            record.idle_rounds += decision.possible
+            return
+        record.idle_rounds = 0
+        gained = tokens - batch
+        extra = outcome.modelled_seconds - decision.plain_seconds
+        paid = gained > decision.theta * extra
+        count = record.restart if decision.on_trial and paid else record.add
+        count(gained, extra - decision.catchup_seconds)
+
+    def _grow_roots(self, round: Round) -> NDArray[np.int64]:
+        batch = round.batch
+        self._step = None
+        theta = self._theta(round)
+        record = self._records.setdefault(batch, DraftingRecord(batch))
+        roots = (round.room > 1).nonzero()[0]
+        pending = max(batch, self._pending_tokens)
+        catchup = float(round.costs.draft_catchup(batch, pending, round.context))
+        loss = -record.advantage(theta, catchup)
+        interval = min(self.options.probe, loss / (PROBE_BUDGET * batch))
+        self._decision = _Decision(
+            theta, round.plain_seconds, catchup, possible=roots.size > 0, on_trial=loss > 0
+        )
+        return roots if record.idle_rounds + 1 >= interval else NO_NODES
+
+    def _theta(self, round: Round) -> float:
+        """Tokens that a second is worth."""
+        batch, plain_seconds = round.batch, round.plain_seconds
+        if batch not in self._rates:
+            self._rates[batch] = LongRunRate(self.options.half_life, batch, plain_seconds)
+        return self._rates[batch].value(batch / plain_seconds)
+
+    def _open_leaves(self, round: Round) -> NDArray[np.int64]:
+        """Unexpanded nodes with room for a child, most probable first, within the limits."""
+        forest = round.forest
+        spare = self.options.limit * round.batch - (forest.size - round.batch)
+        if spare <= 0:
+            return NO_NODES
+        leaves = forest.frontier
+        leaves = leaves[leaves >= round.batch]
+        reach = round.reach(self.options.depth)
+        leaves = leaves[forest.depth[leaves] < reach[forest.request[leaves]]]
+        order = (-forest.path_prob[leaves]).argsort(kind="stable")
+        return leaves[order[: min(spare, self.options.most)]]
+
+    def _width(self, round: Round, masses: NDArray[np.float64]) -> int:
+        """How many of the leaves, sorted by their path probabilities `masses`, to expand."""
+        theta, prices = self._theta(round), self._priced(round)
+        step_seconds = prices.step_seconds[: len(masses)]
+        if no_step_can_pay(masses, step_seconds, theta):
+            return 0
+        ranked, allocation = self._allocation(round)
+        chosen = round.forest.path_prob[ranked[: allocation.count]]
+        larger = prices.envelope.seconds[allocation.count :]
+        return best_width(masses, self._ratio.value, chosen[::-1], larger, step_seconds, theta)
+
+    def _allocation(self, round: Round) -> tuple[NDArray[np.int64], Allocation]:
+        """Usable nodes by path probability, parents before children, and the best prefix."""
+        forest, batch = round.forest, round.batch
+        envelope = self._priced(round).envelope
+        reach = round.reach(self.options.depth)
+        usable = (forest.depth[batch:] <= reach[forest.request[batch:]]).nonzero()[0] + batch
+        order = (-forest.path_prob[usable]).argsort(kind="stable")
+        ranked = usable[order[: len(envelope.seconds) - 1]]
+        masses = forest.path_prob[ranked]
+        return ranked, allocate(masses, envelope.seconds, envelope.pad_to, self._theta(round))
+
+    def _priced(self, round: Round) -> _Prices:
+        """Verify and draft-step seconds of this batch near this context."""
+        batch, grain = round.batch, int(round.context) // CONTEXT_GRAIN
+        prices = self._prices
+        if prices and (prices.costs, prices.batch, prices.grain) == (round.costs, batch, grain):
+            return prices
+        drafted = self.options.limit * batch
+        most = max(batch, min(self.options.most, batch + drafted))
+        widths = np.arange(1, min(self.options.most, drafted) + 1)
+        self._prices = _Prices(
+            round.costs,
+            batch,
+            grain,
+            round.costs.verify_envelope(batch, most, round.context),
+            np.asarray(round.costs.draft_step(batch, widths, round.context)),
+        )
+        return self._prices
+
+    def _learn_ratio(self, forest: Forest) -> None:
+        if self._step is None:
+            return
+        size, parents = self._step
+        self._ratio.add(parents, float(forest.path_prob[size:].sum()))
+        self._step = None

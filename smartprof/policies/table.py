@@ -1,0 +1,25 @@
+"""Policies by name."""
+
+from __future__ import annotations
+
+from smartprof.errors import InputError
+from smartprof.policies.base import Policy
+from smartprof.policies.chain import Chain
+from smartprof.policies.eagle2 import Eagle2
+from smartprof.policies.options import parse_options
+from smartprof.policies.plain import Plain
+from smartprof.policies.smart import Smart
+
+POLICIES: dict[str, type[Policy]] = {x.name: x for x in (Plain, Chain, Eagle2, Smart)}
+
+
+def make_policy(text: str) -> Policy:
+    """A fresh policy from its name and options, such as ``eagle2:m=16:depth=4:k=8``.
+
+    Raises InputError naming the known policies or the policy's options.
+    """
+    name, *parts = text.strip().split(":")
+    if name not in POLICIES:
+        raise InputError(f"expected a policy of {', '.join(POLICIES)}, got {name!r}")
+    policy_type = POLICIES[name]
+    return policy_type(parse_options(name, policy_type.options_type, parts))

@@ -1,0 +1,37 @@
+"""Writing a file whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+from smartprof.errors import SmartprofError
+
+
+def write_atomically(text: str, path: Path, force: bool) -> None:
+    """Write UTF-8 text through a temporary file in the same folder, synced before it is renamed.
+
+    Whatever happens, an interrupt too, `path` holds either the old content or all of the new one.
+    Raises SmartprofError if it exists and may not be replaced, or cannot be written.
+    """
+    if not force and os.path.lexists(path):
+        raise SmartprofError(f"{path} exists: use --force to replace it, or another name")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        _write_synced(text, temporary)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise SmartprofError(
+            f"{path}: cannot be written ({error.strerror or error}); nothing was changed: "
+            "free some space or choose another place"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write_synced(text: str, path: Path) -> None:
+    with path.open("x", encoding="utf-8", newline="\n") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,132 @@
+"""Figures: latency surfaces of a profile, and speedup against batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt  # noqa: E402
+import numpy as np  # noqa: E402
+from matplotlib.axes import Axes  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
+
+from smartprof.calibrate.fit import roofline_seconds  # noqa: E402
+from smartprof.errors import SmartprofError  # noqa: E402
+from smartprof.profile.schema import Curve, Profile, Surface  # noqa: E402
+
+if TYPE_CHECKING:
+    from smartprof.report.summary import Run
+
+ALL = "all"  # the category of pooled runs
+DPI = 150
+MILLISECONDS = 1e3
+
+
+def plot_surfaces(profile: Profile, path: Path) -> None:
+    """Verify seconds against tokens: anchors as points, fit as lines, knee marked; one panel a context."""
+    contexts = sorted({x.context or 0 for x in profile.verify.curves})
+    figure, panels = plt.subplots(
+        1, len(contexts), figsize=(5.2 * len(contexts), 4.2), sharey=True, squeeze=False
+    )
+    for axes, context in zip(panels[0], contexts, strict=True):
+        for index, curve in enumerate(x for x in profile.verify.curves if x.context == context):
+            _draw_curve(axes, profile.verify, curve, f"C{index}")
+        axes.set_title(f"context {context}")
+        axes.set_xscale("log", base=2)
+        axes.set_yscale("log")
+        axes.set_xlabel("tokens of one verify pass, whole batch")
+        axes.grid(alpha=0.3, which="both")
+    panels[0][0].set_ylabel("milliseconds")
+    panels[0][-1].legend(fontsize=8)
+    key = profile.key
+    figure.suptitle(
+        f"{key.target.name}, {key.dtype}, {key.execution}, on {key.device.name} "
+        f"({profile.provenance.kind})",
+        fontsize=10,
+    )
+    _save(figure, path)
+
+
+def _draw_curve(axes: Axes, surface: Surface, curve: Curve, colour: str) -> None:
+    place = (curve.batch, curve.context)
+    anchors = [x for x in surface.anchors if (x.batch, x.context) == place]
+    axes.errorbar(
+        [x.size for x in anchors],
+        [MILLISECONDS * x.seconds for x in anchors],
+        yerr=[MILLISECONDS * x.ci_half_width for x in anchors],
+        fmt="o",
+        ms=4,
+        color=colour,
+        label=f"batch {curve.batch}: measured, interpolated",
+    )
+    sizes = np.array([x.size for x in curve.knots])
+    seconds = np.array([x.seconds for x in curve.knots])
+    axes.plot(sizes, MILLISECONDS * seconds, "-", lw=1, color=colour)
+    if curve.roofline is None:
+        return
+    dense = np.geomspace(sizes[0], sizes[-1], 100)
+    axes.plot(
+        dense, MILLISECONDS * roofline_seconds(curve.roofline, dense), ":", lw=1, color=colour
+    )
+    knee = curve.roofline.knee
+    height = MILLISECONDS * roofline_seconds(curve.roofline, np.array([knee]))[0]
+    axes.plot([knee], [height], "v", ms=8, color=colour, mec="black")
+    axes.annotate(f"knee {knee:.0f}", (knee, height), fontsize=7, ha="left", va="top")
+
+
+def plot_speedup(runs: Sequence[Run], heading: str, path: Path) -> None:
+    """Speedup over plain decoding against batch size, one line per policy, 1.0 marked."""
+    figure, axes = plt.subplots(figsize=(6.4, 4.4))
+    pooled = [x for x in runs if x.category == ALL]
+    for index, policy in enumerate(dict.fromkeys(x.policy for x in pooled)):
+        _draw_policy(axes, [x for x in pooled if x.policy == policy], f"C{index}")
+    axes.axhline(1.0, color="black", lw=0.8, ls="--")
+    axes.set_xscale("log", base=2)
+    batches = sorted({x.batch for x in pooled})
+    axes.set_xticks(batches, [str(x) for x in batches])
+    axes.set_xlabel("batch size")
+    axes.set_ylabel("speedup over plain decoding")
+    axes.set_title(heading, fontsize=9, wrap=True)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    _save(figure, path)
+
+
+def _draw_policy(axes: Axes, runs: Sequence[Run], colour: str) -> None:
+    batches = [x.batch for x in runs]
+    name = runs[0].policy
+    measured = [x for x in runs if x.speedup is not None]
+    if measured:
+        centre = np.array([x.speedup for x in measured], float)
+        low = np.array([x.speedup_low for x in measured], float)
+        high = np.array([x.speedup_high for x in measured], float)
+        spread = np.maximum(0.0, np.stack([centre - low, high - centre]))
+        axes.errorbar(
+            batches, centre, yerr=spread, fmt="o-", capsize=3, color=colour, label=name
+        )
+    axes.plot(
+        batches,
+        [x.modelled_speedup for x in runs],
+        "x:",
+        color=colour,
+        label=f"{name}, modelled",
+        alpha=0.7,
+    )
+
+
+def _save(figure: Figure, path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=DPI, bbox_inches="tight")
+    except (OSError, ValueError) as error:
+        raise SmartprofError(
+            f"{path}: cannot write the figure ({error}): choose a folder that can be written and an "
+            "ending such as .png or .svg"
+        ) from error
+    finally:
+        plt.close(figure)

@@ -1,0 +1,173 @@
+"""Tables for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from smartprof.device import Device
+from smartprof.format import bytes_text, percent_text, ratio_text, seconds_text
+from smartprof.profile.schema import Curve, ErrorSummary, Profile
+
+if TYPE_CHECKING:
+    from smartprof.report.summary import Run
+
+SHOWN_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+MISSING = "-"
+
+
+def device_table(device: Device, fields: dict[str, str | None]) -> Table:
+    """What a profile's key would hold for this device."""
+    table = Table(title=f"device {device.torch_device}", show_header=False)
+    shown = {
+        "name": device.name,
+        "kind": device.kind,
+        "uuid digest": device.uuid_digest,
+        "memory": bytes_text(device.memory_bytes),
+        "capability": device.capability,
+        "driver": device.driver,
+        "threads": None if device.threads is None else str(device.threads),
+        **fields,
+    }
+    for name, value in shown.items():
+        table.add_row(name, MISSING if value is None else value)
+    return table
+
+
+def verify_table(profile: Profile) -> Table:
+    """Seconds of one target pass by tokens, one line per batch and context; anchors marked *."""
+    table = Table(title="target pass (verify): seconds by tokens of the whole batch")
+    for name in ("batch", "context", *(str(x) for x in SHOWN_SIZES), "free 10 %", "knee"):
+        table.add_column(name, justify="right")
+    for curve in profile.verify.curves:
+        table.add_row(str(curve.batch), str(curve.context), *_cells(profile, curve), *_knees(curve))
+    table.caption = "* measured; others lie on the fitted curve; - outside the curve"
+    return table
+
+
+def _cells(profile: Profile, curve: Curve) -> list[str]:
+    knots = {x.size: x.seconds for x in curve.knots}
+    measured = {
+        x.size
+        for x in profile.verify.anchors
+        if (x.batch, x.context) == (curve.batch, curve.context)
+    }
+    return [
+        f"{seconds_text(knots[x])}{'*' if x in measured else ''}" if x in knots else MISSING
+        for x in SHOWN_SIZES
+    ]
+
+
+def _knees(curve: Curve) -> tuple[str, str]:
+    free = MISSING if curve.free_tokens_10 is None else str(curve.free_tokens_10)
+    return free, MISSING if curve.roofline is None else f"{curve.roofline.knee:.0f}"
+
+
+def knee_sentences(profile: Profile) -> list[str]:
+    """One sentence per batch and context on what is nearly free and where the knee lies."""
+    sentences = []
+    for curve in profile.verify.curves:
+        last = curve.knots[-1].size
+        free = f"all {last}" if curve.free_tokens_10 is None else str(curve.free_tokens_10)
+        knee = "" if curve.roofline is None else f", the knee is at {curve.roofline.knee:.0f}"
+        sentences.append(
+            f"at batch {curve.batch}, context {curve.context}: {free} tokens are nearly free "
+            f"(within 10 % of {curve.knots[0].size}){knee}"
+        )
+    return sentences
+
+
+def other_table(profile: Profile, drafter: str) -> Table:
+    """Plain decoding, drafting and overhead at their smallest and largest anchors."""
+    costs = profile.drafters[drafter]
+    surfaces = {
+        "plain_decode": profile.plain_decode,
+        "round_overhead": profile.round_overhead,
+        f"draft_step ({drafter})": costs.draft_step,
+        f"draft_catchup ({drafter})": costs.draft_catchup,
+    }
+    table = Table(title="everything else in a round")
+    for name in ("quantity", "batch", "size", "context", "seconds", "spread", "samples"):
+        table.add_column(name, justify="left" if name == "quantity" else "right")
+    for name, surface in surfaces.items():
+        ordered = sorted(surface.anchors, key=lambda x: (x.batch or 0, x.context or 0, x.size))
+        for anchor in dict.fromkeys((ordered[0], ordered[-1])):
+            table.add_row(
+                name,
+                MISSING if anchor.batch is None else str(anchor.batch),
+                str(anchor.size),
+                MISSING if anchor.context is None else str(anchor.context),
+                seconds_text(anchor.seconds),
+                seconds_text(anchor.spread),
+                str(anchor.samples),
+            )
+    return table
+
+
+def quality_table(profile: Profile) -> Table:
+    """Errors on held-out passes, all and by stratum."""
+    quality = profile.quality
+    table = Table(
+        title=f"held-out error of verify passes (noise floor {quality.noise_floor_pct:.1f} %)"
+    )
+    for name in ("passes", "count", "mean", "median", "p95", "max", "bias"):
+        table.add_column(name, justify="left" if name == "passes" else "right")
+    for name, errors in {"all": quality.held_out, **quality.strata}.items():
+        table.add_row(name, *_error_cells(errors))
+    table.caption = (
+        f"{quality.shapes} shapes, {quality.forwards} timed repetitions, "
+        f"{quality.wall_seconds:.0f} s"
+    )
+    return table
+
+
+def _error_cells(errors: ErrorSummary) -> list[str]:
+    values = (
+        errors.mean_abs_pct,
+        errors.median_abs_pct,
+        errors.p95_abs_pct,
+        errors.max_abs_pct,
+        errors.bias_pct,
+    )
+    return [str(errors.count), *(percent_text(x) for x in values)]
+
+
+def runs_table(runs: Sequence[Run], heading: str) -> Table:
+    """One line per policy, batch and category."""
+    table = Table(title=heading)
+    columns = ("policy", "batch", "category", "tok/s", "speedup", "95 %", "modelled", "accepted")
+    columns += ("tree", "steps", "draft/verify/rest %", "identical", "ties", "loops")
+    for name in columns:
+        table.add_column(name, justify="left" if name in ("policy", "category") else "right")
+    for run in runs:
+        table.add_row(*_run_cells(run), style="bold" if run.category == "all" else None)
+    return table
+
+
+def _run_cells(run: Run) -> list[str]:
+    measured = run.tokens_per_second
+    interval = (
+        MISSING if run.speedup_low is None else f"{run.speedup_low:.2f}-{run.speedup_high:.2f}"
+    )
+    share = MISSING
+    if run.share is not None:
+        parts = (run.share.draft, run.share.verify, run.share.overhead)
+        share = "/".join(f"{100 * x:.0f}" for x in parts)
+    return [
+        run.policy,
+        str(run.batch),
+        run.category,
+        MISSING if measured is None else f"{measured:.1f}",
+        ratio_text(run.speedup),
+        interval,
+        ratio_text(run.modelled_speedup),
+        f"{run.accepted_per_round:.2f}",
+        f"{run.tree_size:.1f}",
+        f"{run.draft_steps:.1f}",
+        share,
+        MISSING if run.identical is None else ("yes" if run.identical else "NO"),
+        MISSING if run.ties is None else str(run.ties),
+        f"{100 * run.looping_share:.0f} %",
+    ]

@@ -1,0 +1,56 @@
+"""Medians with intervals, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+RESAMPLES = 400
+NORMAL_MAD = 1.4826  # MAD to standard deviation for normal noise
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Median of repeated timings, their spread (MAD) and the 95 % half-width of the median."""
+
+    median: float
+    spread: float
+    ci_half_width: float
+    samples: int
+
+
+def summarise(samples: Sequence[float]) -> Summary:
+    """Median, median absolute deviation and bootstrap interval of the median.
+
+    Raises ValueError on an empty sequence: a missing measurement is not a number.
+    """
+    values = np.asarray(samples, float)
+    if values.size == 0:
+        raise ValueError("no samples")
+    median = float(np.median(values))
+    spread = float(np.median(np.abs(values - median)))
+    if values.size < 3:  # too few to resample: the range is all there is
+        half = float(np.ptp(values)) / 2 if values.size > 1 else NORMAL_MAD * spread
+        return Summary(median, spread, half, values.size)
+    low, high = bootstrap_interval(values, lambda x: np.median(x, axis=-1))
+    return Summary(median, spread, (high - low) / 2, values.size)
+
+
+def bootstrap_interval(
+    values: NDArray[np.float64],
+    statistic: Statistic,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """95 % percentile interval of a statistic over resampled values.
+
+    values: [n, ...]; `statistic` maps an array [resamples, n, ...] to [resamples].
+    """
+    rng = np.random.default_rng(seed)
+    picks = rng.integers(0, len(values), (resamples, len(values)))
+    low, high = np.quantile(statistic(values[picks]), [0.025, 0.975])
+    return float(low), float(high)

@@ -1,0 +1,1 @@
+"""Draft trees as arrays: growing, packing a choice of nodes, accepting what the target says."""

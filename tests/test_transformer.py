@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from smartprof.decode.target import Target
+from smartprof.models.transformer import Transformer
+from smartprof.models.weights import load_weights
+from smartprof.trees.forest import Children, Forest
+from smartprof.trees.packed import PackedTrees, pack
+from tests.default_model import default_model_dir
+
+TOLERANCE = 5e-4
+CPU = torch.device("cpu")
+
+
+def _tiny(tmp_path: Path, family: str, **changes: Any) -> tuple[Any, Path]:
+    """A random transformers model of a few thousand weights, saved as its users save theirs."""
+    from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
+
+    options: dict[str, Any] = {
+        "vocab_size": 97,
+        "hidden_size": 48,
+        "intermediate_size": 80,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 6,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 256,
+        "tie_word_embeddings": False,
+    }
+    config = (LlamaConfig if family == "llama" else Qwen2Config)(**(options | changes))
+    torch.manual_seed(1)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    with torch.no_grad():  # biases start at zero: give them something to get wrong
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias") or name.endswith("norm.weight"):
+                parameter.add_(torch.randn_like(parameter) * 0.3)
+    model.save_pretrained(tmp_path)
+    return model, tmp_path
+
+
+FAMILIES: list[tuple[str, dict[str, Any]]] = [
+    ("llama", {}),
+    ("llama", {"tie_word_embeddings": True, "num_key_value_heads": 3}),
+    (
+        "llama",
+        {
+            "rope_parameters": {
+                "rope_type": "llama3",
+                "rope_theta": 5000.0,
+                "factor": 8.0,
+                "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0,
+                "original_max_position_embeddings": 32,
+            }
+        },
+    ),
+    ("qwen2", {}),
+    ("qwen2", {"tie_word_embeddings": True, "num_key_value_heads": 6}),
+]
+
+
+@pytest.fixture(params=range(len(FAMILIES)), ids=lambda i: f"{FAMILIES[i][0]}{i}")
+def tiny(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Any, Transformer]:
+    family, changes = FAMILIES[request.param]
+    reference, folder = _tiny(tmp_path, family, **changes)
+    return reference, Transformer(*load_weights(folder, torch.float32, CPU))
+
+
+@pytest.fixture(scope="module")
+def default() -> tuple[Any, Transformer]:
+    from transformers import AutoModelForCausalLM
+
+    folder = default_model_dir()
+    reference = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    return reference, Transformer(*load_weights(folder, torch.float32, CPU))
+
+
+def _random_trees(rng: np.random.Generator, roots: list[int], vocab: int, size: int) -> Forest:
+    forest = Forest.roots(np.array(roots))
+    for _ in range(3):
+        nodes = rng.permutation(forest.frontier)[:4]
+        parents = np.repeat(nodes, rng.integers(0, size + 1, len(nodes)))
+        tokens = np.concatenate(
+            [rng.permutation(vocab)[: np.sum(parents == x)] for x in nodes] or [np.array([])]
+        ).astype(np.int64)
+        forest = forest.extend(nodes, Children(parents, tokens, np.full(len(parents), 0.1)))
+    return forest
+
+
+def _reference_row(
+    reference: Any, prompt: list[int], trees: PackedTrees, row: int
+) -> NDArray[np.float32]:
+    """Logits after every node of one request: each node's path is fed as plain text."""
+    rows = []
+    for node in np.flatnonzero(trees.request == row):
+        path = []
+        while node >= 0:
+            path.append(int(trees.token[node]))
+            node = int(trees.parent[node])
+        text = prompt[:-1] + path[::-1]
+        with torch.no_grad():
+            rows.append(reference(torch.tensor([text])).logits[0, -1].numpy())
+    return np.stack(rows)
+
+
+def _check_ragged_trees(reference: Any, model: Transformer, lengths: list[int], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    vocab = model.shape.vocab
+    prompts = [rng.integers(0, vocab, x).tolist() for x in lengths]
+    target = Target(model, len(prompts), 200)
+    for row, prompt in enumerate(prompts):
+        target.prefill(row, prompt)
+    forest = _random_trees(rng, [x[-1] for x in prompts], vocab, 3)
+    trees = pack(forest, np.arange(len(prompts), forest.size))
+    logits = target.scores(trees, np.array(lengths)).numpy()
+    for row, prompt in enumerate(prompts):
+        expected = _reference_row(reference, prompt, trees, row)
+        np.testing.assert_allclose(logits[trees.request == row], expected, atol=TOLERANCE)
+
+
+def test_plain_logits_agree_with_transformers(tiny: tuple[Any, Transformer]) -> None:
+    reference, model = tiny
+    prompt = np.random.default_rng(0).integers(0, 97, 70).tolist()
+    target = Target(model, 1, 100)
+    target.prefill(0, prompt)
+    trees = pack(Forest.roots(np.array(prompt[-1:])), np.array([], np.int64))
+    with torch.no_grad():
+        expected = reference(torch.tensor([prompt])).logits[0, -1]
+    logits = target.scores(trees, np.array([len(prompt)]))[0]
+    np.testing.assert_allclose(logits.numpy(), expected.numpy(), atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("lengths", [[9], [5, 41, 1, 17]], ids=["one", "ragged"])
+def test_tree_logits_agree_with_transformers_on_every_path(
+    tiny: tuple[Any, Transformer], lengths: list[int]
+) -> None:
+    for seed in range(3):
+        _check_ragged_trees(*tiny, lengths, seed)
+
+
+@pytest.mark.parametrize("lengths", [[30], [12, 64, 3]], ids=["one", "ragged"])
+def test_the_default_model_agrees_with_transformers(
+    default: tuple[Any, Transformer], lengths: list[int]
+) -> None:
+    _check_ragged_trees(*default, lengths, 0)
+
+
+def test_padding_tokens_change_no_result(tiny: tuple[Any, Transformer]) -> None:
+    _, model = tiny
+    prompts = [[3, 1, 4, 1, 5], [9, 2]]
+    lengths = np.array([5, 2])
+    choices = []
+    for spare in (0, 7):
+        target = Target(model, 2, 64)
+        for row, prompt in enumerate(prompts):
+            target.prefill(row, prompt)
+        forest = _random_trees(np.random.default_rng(5), [5, 2], 97, 3)
+        trees = pack(forest, np.arange(2, forest.size))
+        choices.append(target.verify(trees, lengths, len(trees.token) + spare))
+    np.testing.assert_array_equal(*choices)
+
+
+def test_prefill_in_chunks_equals_prefill_at_once(tiny: tuple[Any, Transformer]) -> None:
+    _, model = tiny
+    prompt = np.random.default_rng(2).integers(0, 97, 60).tolist()
+    trees = pack(Forest.roots(np.array(prompt[-1:])), np.array([], np.int64))
+    results = []
+    for chunk in (7, 256):
+        target = Target(model, 1, 64)
+        target.prefill(0, prompt, chunk=chunk)
+        results.append(target.scores(trees, np.array([len(prompt)])).numpy())
+    np.testing.assert_allclose(*results, atol=1e-5)
+
+
+def test_a_wrong_position_would_be_noticed(tiny: tuple[Any, Transformer]) -> None:
+    """Negative control: shifting every position by one must break the agreement."""
+    reference, model = tiny
+    model._rotations = model._rotations.new_ones((300, model.shape.head_dim // 2))
+    with pytest.raises(AssertionError):
+        _check_ragged_trees(reference, model, [40], 0)
