@@ -124,7 +124,7 @@ def calibrate(
     if not known:
         journal.discard()
     with _progress() as progress:
-        task = progress.add_task("measuring", total=calibration.budget_seconds)
+        task = progress.add_task("measuring", total=calibration.budget_seconds, note="")
         profile = measure(calibration, journal, known, _calibration_bar(progress, task))
     saved = save_profile(profile, path, force=force)
     journal.discard()

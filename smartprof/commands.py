@@ -126,7 +126,7 @@ def _heading(profile: Profile, here: Key, device_match: bool, prompts: Sequence[
 
 def _bar(progress: Progress) -> Callable[[Step], None]:
     """One bar per batch and category."""
-    task = progress.add_task("decoding", total=None)
+    task = progress.add_task("decoding", total=None, note="")
 
     def show(step: Step) -> None:
         progress.update(

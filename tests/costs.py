@@ -53,7 +53,9 @@ class TableCosts:
         tokens = np.arange(batch, max_tokens + 1)
         table = list(self.verify_table)
         table += table[-1:] * (max_tokens - len(table))
-        pad_to = [n + min(range(len(table) - n + 1), key=table[n - 1 :].__getitem__) for n in tokens]
+        pad_to = [
+            n + min(range(len(table) - n + 1), key=table[n - 1 :].__getitem__) for n in tokens
+        ]
         return TableEnvelope(tokens, _look_up(self.verify_table, pad_to), np.array(pad_to))
 
 

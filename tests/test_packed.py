@@ -67,7 +67,7 @@ def test_acceptance_follows_the_targets_tokens_as_recursion_does(seed: int) -> N
         root = int(packed.offset[request])
         expected = naive_path(packed, target, root)
         assert path.tolist() == expected
-        assert accepted.bonus[request] == target[([root] + expected)[-1]]
+        assert accepted.bonus[request] == target[[root, *expected][-1]]
     assert accepted.lengths.tolist() == [len(x) for x in accepted.paths]
 
 

@@ -151,17 +151,21 @@ def test_the_default_model_agrees_with_transformers(
     _check_ragged_trees(*default, lengths, 0)
 
 
-def test_padding_tokens_change_no_result(tiny: tuple[Any, Transformer]) -> None:
+@pytest.mark.parametrize("prompts", [[[3, 1, 4, 1, 5]], [[3, 1, 4, 1, 5], [9, 2]]])
+@pytest.mark.parametrize("grown", [False, True], ids=["roots", "trees"])
+def test_padding_tokens_change_no_result(
+    tiny: tuple[Any, Transformer], prompts: list[list[int]], grown: bool
+) -> None:
     _, model = tiny
-    prompts = [[3, 1, 4, 1, 5], [9, 2]]
-    lengths = np.array([5, 2])
+    lengths = np.array([len(x) for x in prompts])
     choices = []
     for spare in (0, 7):
-        target = Target(model, 2, 64)
+        target = Target(model, len(prompts), 64)
         for row, prompt in enumerate(prompts):
             target.prefill(row, prompt)
-        forest = _random_trees(np.random.default_rng(5), [5, 2], 97, 3)
-        trees = pack(forest, np.arange(2, forest.size))
+        roots = [x[-1] for x in prompts]
+        forest = _random_trees(np.random.default_rng(5), roots, 97, 3 if grown else 0)
+        trees = pack(forest, np.arange(len(prompts), forest.size))
         choices.append(target.verify(trees, lengths, len(trees.token) + spare))
     np.testing.assert_array_equal(*choices)
 

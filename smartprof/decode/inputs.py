@@ -59,7 +59,7 @@ def verify_input(
         kv_len=int((before + trees.counts).max()),
         width=width,
         mask=_tree_mask(cache, trees, before, width, group),
-        gather=_gather(cache, trees, width),
+        gather=_gather(cache, trees, width, spare),
         scatter=_scatter(cache, trees, width, spare),
     )
     return PackedInput(
@@ -74,9 +74,9 @@ def _padded(values: NDArray[np.int64], spare: int, fill: int) -> NDArray[np.int6
     return np.concatenate([values, np.full(spare, fill, np.int64)]) if spare else values
 
 
-def _gather(cache: KVCache, trees: PackedTrees, width: int) -> Tensor | None:
+def _gather(cache: KVCache, trees: PackedTrees, width: int, spare: int) -> Tensor | None:
     """Packed index of each padded place; places without a token repeat the request's root."""
-    if len(trees.counts) * width == len(trees.token):
+    if len(trees.counts) * width == len(trees.token) and not spare:
         return None
     places = np.repeat(trees.offset, width)
     places[trees.request * width + trees.slot] = np.arange(len(trees.token))

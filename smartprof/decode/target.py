@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from smartprof.decode.inputs import prefill_input, verify_input
 from smartprof.models.cache import KVCache
-from smartprof.models.transformer import PackedInput, Transformer
+from smartprof.models.transformer import Transformer
 from smartprof.trees.packed import Accepted, PackedTrees
 
 PREFILL_CHUNK = 256  # tokens of one prefill pass: bounds the mask and the activations
@@ -39,17 +39,19 @@ class Target:
     ) -> NDArray[np.int64]:
         """The target's own next token after every tree node, greedy: int64 [M].
 
-        context_lens: int64 [B]; `pad_to` >= M tokens are really run.
+        context_lens: int64 [B]; `pad_to` >= M tokens are really run, or more if that is faster on
+        this processor.
         """
-        batch = self._input(trees, context_lens, pad_to)
-        hidden = self.model.forward(batch, self.cache)[: len(trees.token)]
-        return self.model.logits(hidden).argmax(dim=-1).cpu().numpy()
+        really = self.model.small_counts.run_as.get(pad_to, pad_to)
+        logits = self.model.logits(self._forward(trees, context_lens, really))
+        return logits.argmax(dim=-1)[: len(trees.token)].cpu().numpy()
 
     @torch.inference_mode()
     def scores(self, trees: PackedTrees, context_lens: NDArray[np.int64]) -> torch.Tensor:
         """Logits after every tree node, [M, vocab]."""
-        batch = self._input(trees, context_lens, len(trees.token))
-        return self.model.logits(self.model.forward(batch, self.cache))
+        really = self.model.small_counts.run_as.get(len(trees.token), len(trees.token))
+        logits = self.model.logits(self._forward(trees, context_lens, really))
+        return logits[: len(trees.token)]
 
     @torch.inference_mode()
     def keep(
@@ -70,8 +72,9 @@ class Target:
             target = torch.from_numpy(np.concatenate(targets)).to(device)
             self.cache.move(torch.from_numpy(source).to(device), target)
 
-    def _input(
+    def _forward(
         self, trees: PackedTrees, context_lens: NDArray[np.int64], pad_to: int
-    ) -> PackedInput:
+    ) -> torch.Tensor:
         self.cache.require(int((context_lens - 1 + trees.counts).max()))
-        return verify_input(self.cache, trees, context_lens, pad_to, self.group)
+        batch = verify_input(self.cache, trees, context_lens, pad_to, self.group)
+        return self.model.forward(batch, self.cache)

@@ -29,7 +29,7 @@ class EvidenceTable:
 
     Each rate is the mean of a Beta posterior, (prior + hits) / (prior weight + exposure). One child
     exposes its bucket by the share of the bucket's probability that it carries, so a continuation
-    that was never verified counts as unknown, not as wrong.
+    that was left out of the tree counts as unknown, not as wrong.
     """
 
     def __init__(
@@ -49,20 +49,24 @@ class EvidenceTable:
         """Back to the priors; a frozen table stays frozen."""
         self._hits = [self._prior_weight * x for x in self._priors]
         self._exposure = [self._prior_weight] * len(self._priors)
-        self.rates = list(self._priors)  # read directly by the lookup, for speed
+        self.rates = [_bounded(x) for x in self._priors]  # read directly by the lookup, for speed
 
     def freeze(self) -> None:
         """Ignore further observations, for runs that must not influence each other."""
         self._frozen = True
 
-    def observe(self, bucket: int, share: float, accepted: bool) -> None:
-        """Count one verified child. share: its part of the bucket's probability, in (0, 1]."""
+    def observe(self, bucket: int, share: float, right: bool) -> None:
+        """Count one child, right or wrong. share: its part of its bucket, in (0, 1]."""
         if self._frozen:
             return
-        self._hits[bucket] += accepted
+        self._hits[bucket] += right
         self._exposure[bucket] += share
-        rate = self._hits[bucket] / self._exposure[bucket]
-        self.rates[bucket] = min(max(rate, LEAST_RATE), MOST_RATE)
+        self.rates[bucket] = _bounded(self._hits[bucket] / self._exposure[bucket])
+
+
+def _bounded(rate: float) -> float:
+    """Nothing is certain: a rate of 0 or 1 would leave nothing to share out."""
+    return min(max(rate, LEAST_RATE), MOST_RATE)
 
 
 def default_priors() -> list[float]:

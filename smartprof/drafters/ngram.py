@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from heapq import nlargest
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,44 +17,35 @@ from numpy.typing import NDArray
 from smartprof.drafters.base import Drafter
 from smartprof.drafters.evidence import FURTHER, SEVERAL, SINGLE, EvidenceTable, bucket_of
 from smartprof.drafters.suffix_index import MOST_MATCHED, Context, Continuations, SuffixIndex
-from smartprof.policies.base import Outcome
 from smartprof.trees.forest import NO_CHILDREN, Children, Forest
 
 WIDTH = 8  # most children of a node
 RECENCY = 0.5  # occurrences that being the latest continuation counts as
-LEAST_FURTHER = 0.005  # conditional probability below which shorter matches add nothing
+LEAST = 0.005  # conditional probability below which a child is not worth its row anywhere
+
+
+class Proposal(NamedTuple):
+    """One child. node: in the forest. share: the part of its bucket's probability it carries."""
+
+    node: int
+    token: int
+    conditional: float
+    bucket: int
+    share: float
 
 
 @dataclass
 class Row:
-    """One request: its index and the committed tokens not yet taken in."""
+    """One request.
+
+    noted: committed tokens not yet taken in. proposed: node -> what was proposed below it when the
+    request was last drafted for; its root is `root`.
+    """
 
     index: SuffixIndex = field(default_factory=SuffixIndex)
     noted: list[int] = field(default_factory=list)
-
-
-@dataclass
-class Proposals:
-    """Children of the nodes of one step, in lists that grow together.
-
-    share: the part of its bucket's probability that a child carries, for the calibration.
-    """
-
-    parent: list[int] = field(default_factory=list)
-    token: list[int] = field(default_factory=list)
-    conditional: list[float] = field(default_factory=list)
-    bucket: list[int] = field(default_factory=list)
-    share: list[float] = field(default_factory=list)
-
-    def children(self) -> Children:
-        """As arrays."""
-        if not self.parent:
-            return NO_CHILDREN
-        return Children(
-            np.array(self.parent, np.int32),
-            np.array(self.token, np.int64),
-            np.array(self.conditional, np.float64),
-        )
+    proposed: dict[int, list[Proposal]] = field(default_factory=dict)
+    root: int = 0
 
 
 class NgramDrafter(Drafter):
@@ -65,7 +56,12 @@ class NgramDrafter(Drafter):
     most `width` in all; the more frequent first, then the more recent. The probability of a child
     is ``rate(evidence) * share``: the learned rate at which such a match is right, times the
     child's part of the match's occurrences, the latest continuation counting half an occurrence
-    more. A shorter match shares out only what the longer ones leave over.
+    more. A shorter match shares out only what the longer ones leave over. Children less probable
+    than `least` are left out.
+
+    Rates are learned from the tokens that really followed, at the next catch-up: these judge every
+    child of a node on their path, whether it was verified or not. Judging only what was verified
+    would never correct a rate that is too low for its children to be chosen.
     """
 
     name = "ngram"
@@ -74,15 +70,14 @@ class NgramDrafter(Drafter):
     def __init__(
         self,
         width: int = WIDTH,
-        least_further: float = LEAST_FURTHER,
+        least: float = LEAST,
         evidence: EvidenceTable | None = None,
     ) -> None:
-        self.width, self.least_further = width, least_further
+        self.width, self.least = width, least
         self.evidence = evidence or EvidenceTable()
-        self.digest = f"ngram-1-match{MOST_MATCHED}-width{width}-least{least_further:g}"
+        self.digest = f"ngram-1-match{MOST_MATCHED}-width{width}-least{least:g}"
         self._rows: dict[int, Row] = {}
         self._suffixes: dict[int, Context] = {}  # of the nodes expanded in this round
-        self._given: dict[int, tuple[int, float]] = {}  # node -> bucket and share, in this round
 
     def admit(self, row: int, tokens: Sequence[int]) -> None:
         """Index a request's tokens at once: the prompt belongs to prefill, not to a round."""
@@ -104,29 +99,42 @@ class NgramDrafter(Drafter):
     def expand(self, forest: Forest, nodes: NDArray[np.int64]) -> Children:
         """Continuations found for every node; nodes without a match get no children."""
         if forest.size == forest.num_requests:  # a new round
-            self._suffixes, self._given = {}, {}
-        proposals = Proposals()
+            self._suffixes = {}
+        parents: list[int] = []
+        found: list[Proposal] = []
         requests, wanted = forest.request[nodes].tolist(), nodes.tolist()
         for node, request in zip(wanted, requests, strict=True):
             row = self._rows[request]
-            if row.noted and node < forest.num_requests:
-                row.index.extend(row.noted)
-                row.noted = []
+            if node < forest.num_requests:
+                self._catch_up(row, node)
             suffix = self._suffix(forest, node, row)
-            self._propose(proposals, node, row.index, suffix)
-        first = forest.size
-        given = zip(proposals.bucket, proposals.share, strict=True)
-        self._given.update(zip(range(first, first + len(proposals.bucket)), given, strict=True))
-        return proposals.children()
+            children = self._propose(row.index, suffix, forest.size + len(found))
+            row.proposed[node] = children
+            parents += [node] * len(children)
+            found += children
+        if not found:
+            return NO_CHILDREN
+        return Children(
+            np.array(parents, np.int32),
+            np.array([x.token for x in found], np.int64),
+            np.array([x.conditional for x in found], np.float64),
+        )
 
-    def learn(self, outcome: Outcome) -> None:
-        """Count every child that was put to the test."""
-        tested = outcome.reached.nonzero()[0]
-        accepted = outcome.accepted[tested].tolist()
-        for node, right in zip(tested.tolist(), accepted, strict=True):
-            evidence = self._given.get(node)
-            if evidence is not None:
-                self.evidence.observe(*evidence, right)
+    def _catch_up(self, row: Row, root: int) -> None:
+        """Judge the last proposals by the tokens that followed, and take these in."""
+        node: int | None = row.root
+        for token in row.noted:
+            children = row.proposed.get(node) if node is not None else None
+            if children is None:
+                break
+            node = None
+            for child in children:
+                right = child.token == token
+                self.evidence.observe(child.bucket, child.share, right)
+                if right:
+                    node = child.node
+        row.index.extend(row.noted)
+        row.noted, row.proposed, row.root = [], {}, root
 
     def _suffix(self, forest: Forest, node: int, row: Row) -> Context:
         """The newest tokens at a node; its parent's are known, because it was expanded before."""
@@ -140,48 +148,46 @@ class NgramDrafter(Drafter):
             self._suffixes[node] = suffix
         return suffix
 
-    def _propose(
-        self, proposals: Proposals, node: int, index: SuffixIndex, suffix: Context
-    ) -> None:
-        """Append a node's children."""
+    def _propose(self, index: SuffixIndex, suffix: Context, first: int) -> list[Proposal]:
+        """A node's children, numbered from `first`."""
+        children: list[Proposal] = []
         known: dict[int, list[int]] = {}  # continuations of longer matches; any match has them too
-        left, room = 1.0, self.width
+        left = 1.0
         for matched, match in index.matches(suffix):
             if len(match.seen) == len(known):
                 continue
-            if known:
-                bucket = bucket_of(FURTHER, matched)
-            else:
-                bucket = bucket_of(SINGLE if len(match.seen) == 1 else SEVERAL, matched)
-            rate = self.evidence.rates[bucket]
-            least = self.least_further if known else 0.0
-            if left * rate < least:
-                continue
-            for token, share in _shares(match, known, room):
-                if left * rate * share >= least:
-                    proposals.parent.append(node)
-                    proposals.token.append(token)
-                    proposals.conditional.append(left * rate * share)
-                    proposals.bucket.append(bucket)
-                    proposals.share.append(left * share)
-                    room -= 1
-            if room <= 0:
-                return
-            known, left = match.seen, left * (1.0 - rate)
+            kind = FURTHER if known else (SINGLE if len(match.seen) == 1 else SEVERAL)
+            bucket = bucket_of(kind, matched)
+            chance = left * self.evidence.rates[bucket]
+            for token, share in _shares(match, known, self.least / chance):
+                node = first + len(children)
+                children.append(Proposal(node, token, chance * share, bucket, left * share))
+            if len(children) >= self.width:
+                return children[: self.width]
+            known, left = match.seen, left - chance
+        return children
 
 
 def _shares(
-    match: Continuations, known: dict[int, list[int]], most: int
+    match: Continuations, known: dict[int, list[int]], least: float
 ) -> list[tuple[int, float]]:
-    """Up to `most` continuations not in `known`, best first, with their parts of all such ones.
+    """Continuations not in `known`, best first, with their parts of all such occurrences.
 
-    known: continuations of a longer match, all of which this one has as well.
+    known: continuations of a longer match, all of which this one has as well. Parts below `least`
+    are left out.
     """
-    seen = match.seen
+    seen, latest = match.seen, match.latest
     if len(seen) == 1:
-        return [(match.latest, 1.0)]
-    fresh = [x for x in seen if x not in known] if known else list(seen)
-    bonus = 0.0 if match.latest in known else RECENCY
+        return [(latest, 1.0)] if least <= 1.0 else []
+    bonus = 0.0 if latest in known else RECENCY
     total = match.total - sum([seen[x][0] for x in known]) + bonus
-    best = nlargest(most, fresh, key=seen.__getitem__)
-    return [(x, (seen[x][0] + (RECENCY if x == match.latest else 0.0)) / total) for x in best]
+    needed = least * total
+    if match.most + bonus < needed:
+        return []
+    fresh = [
+        (entry[0], entry[1], token)
+        for token, entry in seen.items()
+        if token not in known and entry[0] + (RECENCY if token == latest else 0.0) >= needed
+    ]
+    fresh.sort(reverse=True)
+    return [(x, (count + (RECENCY if x == latest else 0.0)) / total) for count, _, x in fresh]

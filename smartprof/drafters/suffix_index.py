@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-MOST_MATCHED = 8  # tokens of the longest run
+MOST_MATCHED = 8  # tokens of the longest context
 
 Context = tuple[int, ...]
 
 
 class Continuations:
-    """What followed one context: token -> [count, last position], how many in all, the latest."""
+    """What followed one context.
 
-    __slots__ = ("latest", "seen", "total")
+    seen: token -> [count, last position]. total: of all counts. most: largest count. latest: the
+    newest token.
+    """
+
+    __slots__ = ("latest", "most", "seen", "total")
 
     def __init__(self) -> None:
         self.seen: dict[int, list[int]] = {}
         self.total = 0
+        self.most = 1
         self.latest = -1
 
     def add(self, token: int, position: int) -> None:
@@ -27,24 +32,28 @@ class Continuations:
         else:
             entry[0] += 1
             entry[1] = position
+            if entry[0] > self.most:
+                self.most = entry[0]
         self.total += 1
         self.latest = token
 
 
 class SuffixIndex:
-    """Continuations of every run of 1 ... `MOST_MATCHED` tokens of a sequence.
-
-    suffix: the newest tokens, at most `MOST_MATCHED`. length: tokens taken in.
-    """
+    """Continuations of every run of 1 ... `MOST_MATCHED` tokens of a sequence."""
 
     def __init__(self) -> None:
-        self.suffix: Context = ()
-        self.length = 0
+        self._suffix: Context = ()
+        self._length = 0
         self._table: dict[Context, Continuations] = {}
+
+    @property
+    def suffix(self) -> Context:
+        """The newest tokens, at most `MOST_MATCHED`."""
+        return self._suffix
 
     def extend(self, tokens: Sequence[int]) -> None:
         """Take tokens in, in order; O(MOST_MATCHED) each."""
-        table, suffix, position = self._table, self.suffix, self.length
+        table, suffix, position = self._table, self._suffix, self._length
         for token in tokens:
             for start in range(len(suffix)):
                 context = suffix[start:]
@@ -54,7 +63,7 @@ class SuffixIndex:
                 continuations.add(token, position)
             suffix = (*suffix, token)[-MOST_MATCHED:]
             position += 1
-        self.suffix, self.length = suffix, position
+        self._suffix, self._length = suffix, position
 
     def matches(self, suffix: Context) -> Iterator[tuple[int, Continuations]]:
         """Match length and continuations: the longest known end of `suffix`, then the shorter ones.

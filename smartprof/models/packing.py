@@ -1,8 +1,9 @@
 """Linear layers: plain, or with weights laid out once for oneDNN.
 
 On CPUs a plain float32 product of a few tokens runs far from memory speed on some processors; with
-prepacked weights it does not. Which is faster depends on processor, shape and token count, so it is
-measured when a model is loaded. Knows nothing about transformers.
+prepacked weights it does not, but one or two tokens may then take longer than four. Which is fastest
+depends on processor, shape and token count, so it is measured when a model is loaded. Knows nothing
+about transformers.
 """
 
 from __future__ import annotations
@@ -10,12 +11,27 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 PACK_TOKENS_HINT = 8  # the token count oneDNN lays the weights out for: a small verify pass
-SMALL_COUNTS = (1, 2, 3)  # where the plain product was seen to win on some processors
+FULL_TILE = 4  # from this many tokens on the prepacked product is at its best
+REPEATS = 5
+GAIN = 0.97  # another way than the straightforward one must be faster by this factor
+
+
+@dataclass(frozen=True)
+class SmallCounts:
+    """How passes of fewer than `FULL_TILE` tokens are run; measured, never guessed.
+
+    plain_to: up to this many tokens the plain product is used; 0: nowhere.
+    run_as: tokens really run for a count, where more are faster.
+    """
+
+    plain_to: int = 0
+    run_as: dict[int, int] = field(default_factory=dict)
 
 
 class Linear:
@@ -26,21 +42,21 @@ class Linear:
         self.bias = bias
         self.in_features = weight.shape[1]
         self.packed: Tensor | None = None
-        self.plain_limit = 0
+        self.plain_to = 0
 
     def prepack(self) -> None:
-        """Lay a copy of the weights out for oneDNN; until `prefer_plain_to` drops it, both are kept."""
+        """Lay a copy of the weights out for oneDNN; both are kept until `settle`."""
         assert self.weight is not None
         self.packed = torch.ops.mkldnn._reorder_linear_weight(self.weight, PACK_TOKENS_HINT)
 
-    def prefer_plain_to(self, tokens: int) -> None:
+    def settle(self, plain_to: int) -> None:
         """Use the plain product up to this many tokens; 0 frees the plain weights."""
-        self.plain_limit = tokens
-        if tokens == 0:
+        self.plain_to = plain_to
+        if plain_to == 0:
             self.weight = None
 
     def __call__(self, x: Tensor) -> Tensor:
-        if self.packed is None or x.shape[0] <= self.plain_limit:
+        if self.packed is None or x.shape[0] <= self.plain_to:
             return torch.nn.functional.linear(x, self.weight, self.bias)  # type: ignore[arg-type]
         return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")
 
@@ -55,50 +71,53 @@ def can_prepack(weight: Tensor) -> bool:
     )
 
 
-def prepack_all(linears: Sequence[Linear]) -> int:
-    """Prepack every layer, measure where the plain product is still faster, and keep the faster.
-
-    Returns the largest token count for which the plain product stays in use (0: nowhere, and the
-    plain weights are freed).
-    """
+def prepack_all(linears: Sequence[Linear]) -> SmallCounts:
+    """Prepack every layer, measure how small passes run fastest, and settle on that."""
     for linear in linears:
         linear.prepack()
-    limit = _measured_plain_limit(linears)
+    chosen = choose_small_counts(_measure(linears))
     for linear in linears:
-        linear.prefer_plain_to(limit)
-    return limit
+        linear.settle(chosen.plain_to)
+    return chosen
 
 
-def _measured_plain_limit(linears: Sequence[Linear]) -> int:
-    """The largest of `SMALL_COUNTS` up to which plain products of all layers take less time."""
-    limit = 0
-    for tokens in SMALL_COUNTS:
-        inputs = {size: torch.randn(tokens, size) for size in {x.in_features for x in linears}}
-        plain, packed = _interleaved_medians(
-            lambda: _run(linears, inputs, plain=True), lambda: _run(linears, inputs, plain=False)
-        )
-        if plain >= packed:
-            break
-        limit = tokens
-    return limit
+def choose_small_counts(seconds: dict[tuple[bool, int], float]) -> SmallCounts:
+    """The fastest way for each small count.
+
+    seconds: {(plain, tokens): seconds of all layers}, plain products for 1 ... FULL_TILE - 1 tokens,
+    prepacked ones for 1 ... FULL_TILE. Plain products are used for a run of counts from 1 on.
+    """
+    plain_to, run_as = 0, {}
+    for tokens in range(1, FULL_TILE):
+        packed, padded = seconds[False, tokens], seconds[False, FULL_TILE]
+        best = min(packed, padded)
+        if plain_to == tokens - 1 and seconds[True, tokens] < GAIN * best:
+            plain_to = tokens
+        elif padded < GAIN * packed:
+            run_as[tokens] = FULL_TILE
+    return SmallCounts(plain_to, run_as)
 
 
-def _run(linears: Sequence[Linear], inputs: dict[int, Tensor], plain: bool) -> None:
-    tokens = next(iter(inputs.values())).shape[0]
+def _measure(linears: Sequence[Linear]) -> dict[tuple[bool, int], float]:
+    """Median seconds of all products of one pass, by way and token count, in interleaved runs."""
+    ways = [(True, x) for x in range(1, FULL_TILE)] + [(False, x) for x in range(1, FULL_TILE + 1)]
+    samples: dict[tuple[bool, int], list[float]] = {x: [] for x in ways}
+    for repeat in range(REPEATS + 1):
+        for plain, tokens in ways:
+            seconds = _timed(lambda x=plain, y=tokens: _run(linears, y, plain=x))  # type: ignore[misc]
+            if repeat:  # the first run of a shape also compiles it
+                samples[plain, tokens].append(seconds)
+    return {x: statistics.median(y) for x, y in samples.items()}
+
+
+def _run(linears: Sequence[Linear], tokens: int, plain: bool) -> None:
+    inputs = {size: torch.ones(tokens, size) for size in {x.in_features for x in linears}}
     for linear in linears:  # all layers in turn, so that no weight is found in a cache
-        linear.plain_limit = tokens if plain else 0
+        linear.plain_to = tokens if plain else 0
         linear(inputs[linear.in_features])
 
 
-def _interleaved_medians(
-    first: Callable[[], None], second: Callable[[], None], repeats: int = 3
-) -> tuple[float, float]:
-    first()
-    second()
-    seconds: tuple[list[float], list[float]] = ([], [])
-    for _ in range(repeats):
-        for run, samples in zip((first, second), seconds, strict=True):
-            start = time.perf_counter()
-            run()
-            samples.append(time.perf_counter() - start)
-    return statistics.median(seconds[0]), statistics.median(seconds[1])
+def _timed(run: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start

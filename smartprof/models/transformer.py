@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from smartprof.models.cache import KVCache
-from smartprof.models.packing import Linear, can_prepack, prepack_all
+from smartprof.models.packing import Linear, SmallCounts, can_prepack, prepack_all
 from smartprof.models.shapes import ModelShape
 
 
@@ -78,9 +78,9 @@ class Transformer:
         tied = shape.tied_embeddings
         self.head = Linear(self.embedding if tied else weights["lm_head.weight"])
         self.dtype, self.device = self.embedding.dtype, self.embedding.device
-        self.plain_limit: int | None = None  # None: no layer is prepacked
+        self.small_counts = SmallCounts()
         if prepack and can_prepack(self.embedding):
-            self.plain_limit = prepack_all(self.linears)
+            self.small_counts = prepack_all(self.linears)
         self._rotations = rotations(shape, 0, self.device)
 
     @property

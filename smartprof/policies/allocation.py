@@ -48,15 +48,18 @@ def allocate(
 def no_step_can_pay(frontier: Floats, step_seconds: Floats, theta: float) -> bool:
     """Whether stopping is proven best against every deeper tree.
 
-    True iff for *every* width w the w largest path probabilities of the frontier sum to at most the
-    price of a step of that width. The frontier is an antichain and children sum to at most their
-    parent, so no later step of width w can add more than the w best of today's frontier; with
-    steps that get no cheaper with depth, none ever pays. One width alone proves nothing: ten nodes
-    of 0.3 at 1 + 0.01 w tokens a step lose 0.71 at width 1 and gain 1.9 at width 10.
+    True iff for *every* width w the w largest path probabilities of the frontier (all of them, if
+    there are fewer) sum to at most the price of a step of that width. The frontier is an antichain
+    and children sum to at most their parent, so no later step of width w can add more than the w
+    best of today's frontier; with steps that get no cheaper with depth, and larger passes no
+    cheaper to verify, none ever pays. One width alone proves nothing: ten nodes of 0.3 at
+    1 + 0.01 w tokens a step lose 0.71 at width 1 and gain 1.9 at width 10.
 
-    frontier: float64 [K], descending. step_seconds: float64 [K], for widths 1 ... K.
+    frontier: float64 [K], descending. step_seconds: float64 [>= K], for widths 1, 2, ...
     """
-    return bool((frontier.cumsum() <= theta * step_seconds).all())
+    # the sums never fall with w, so comparing with the cheapest width >= w asks the same
+    cheapest = np.minimum.accumulate(step_seconds[::-1])[::-1][: len(frontier)]
+    return bool((frontier.cumsum() <= theta * cheapest).all())
 
 
 def best_width(
@@ -77,7 +80,8 @@ def best_width(
 
     frontier: float64 [K], descending. displaced: float64 [N], the path probabilities that would be
     verified without this step, ascending. verify_seconds: float64 [>= 1], seconds of a pass
-    enlarged by 0, 1, ... nodes, held at its last value beyond. step_seconds: float64 [K].
+    enlarged by 0, 1, ... nodes; larger passes are out of the question. step_seconds: float64
+    [>= K], for widths 1, 2, ...
     """
     count = len(frontier)
     enlarging = np.full(count, np.inf)
@@ -85,6 +89,6 @@ def best_width(
     enlarging[: len(known)] = theta * (known - verify_seconds[0])
     replacing = displaced[:count].cumsum()
     enlarging[: len(replacing)] = np.minimum(enlarging[: len(replacing)], replacing)
-    gain = ratio * frontier.cumsum() - enlarging - theta * step_seconds
+    gain = ratio * frontier.cumsum() - enlarging - theta * step_seconds[:count]
     width = int(gain.argmax())
     return width + 1 if gain[width] > 0 else 0

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 NO_NODES: NDArray[np.int64] = np.zeros(0, np.int64)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Round:
     """Everything a decision may depend on, for the B requests of the batch.
 
@@ -52,7 +52,7 @@ class Round:
         return np.minimum(self.room - 1, depth)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Cut:
     """The choice for the verify pass.
 
@@ -64,7 +64,7 @@ class Cut:
     pad_to: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Outcome:
     """What became of a round.
 

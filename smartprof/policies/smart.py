@@ -40,7 +40,7 @@ class SmartOptions:
     probe: int = whole(16, 1, 64, "rounds between trials while drafting does not pay")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Prices:
     """Seconds that a round of this batch and context asks for again and again."""
 
@@ -173,13 +173,14 @@ class Smart(Policy):
     def _width(self, round: Round, masses: NDArray[np.float64]) -> int:
         """How many of the leaves, sorted by their path probabilities `masses`, to expand."""
         theta, prices = self._theta(round), self._priced(round)
-        step_seconds = prices.step_seconds[: len(masses)]
-        if no_step_can_pay(masses, step_seconds, theta):
+        if no_step_can_pay(masses, prices.step_seconds, theta):
             return 0
         ranked, allocation = self._allocation(round)
         chosen = round.forest.path_prob[ranked[: allocation.count]]
         larger = prices.envelope.seconds[allocation.count :]
-        return best_width(masses, self._ratio.value, chosen[::-1], larger, step_seconds, theta)
+        return best_width(
+            masses, self._ratio.value, chosen[::-1], larger, prices.step_seconds, theta
+        )
 
     def _allocation(self, round: Round) -> tuple[NDArray[np.int64], Allocation]:
         """Usable nodes by path probability, parents before children, and the best prefix."""

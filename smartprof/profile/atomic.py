@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from pathlib import Path
@@ -27,7 +28,8 @@ def write_atomically(text: str, path: Path, force: bool) -> None:
             "free some space or choose another place"
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it was never made, or has its final name now
+            temporary.unlink()
 
 
 def _write_synced(text: str, path: Path) -> None:

@@ -28,7 +28,7 @@ def shown(value: object) -> str:
     if value is None:
         return "null"
     if isinstance(value, int) and abs(value) >= 10**MOST_CHARACTERS:
-        return f"a number of about 2^{value.bit_length()}"
+        return f"a number of {value.bit_length()} bits"
     text = str(value).lower() if isinstance(value, bool) else ascii(value)
     return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}..."
 
@@ -47,8 +47,8 @@ def _complaint(error: Any) -> str:
         return "expected no such field"
     if error["type"] == "value_error":
         return str(error["ctx"]["error"])
-    message = error["msg"].removeprefix("Input should be ")
-    return f"expected {message[0].lower()}{message[1:]}, got {shown(error['input'])}"
+    message = error["msg"].replace("Input should be ", "expected ")
+    return f"{message[0].lower()}{message[1:]}, got {shown(error['input'])}"
 
 
 def _shortened(name: str) -> str:

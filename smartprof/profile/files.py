@@ -22,9 +22,7 @@ def load_profile(path: str | Path) -> Profile:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise ProfileError(
-            f"{path}: expected a profile in JSON, got bytes that are no UTF-8"
-        ) from (error)
+        raise ProfileError(f"{path}: expected JSON in UTF-8, got other bytes") from error
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ProfileError(
@@ -69,7 +67,7 @@ def find_profile(name: str | Path) -> Path:
     Raises ProfileError listing the shipped profiles.
     """
     path = Path(name)
-    if path.is_file():
+    if path.exists() and not path.is_dir():
         return path
     shipped = _shipped()
     if path.name == str(path) and path.name in shipped:

@@ -254,12 +254,12 @@ class ErrorSummary(_Part):
 
 
 class HeldOutPoint(_Part):
-    """A point that never entered the fit. context: null where the quantity has none."""
+    """A point that never entered the fit; context is that of the measurement."""
 
     quantity: Quantity
     batch: Count
     size: Count
-    context: Tally | None
+    context: Tally
     measured_seconds: Seconds
     predicted_seconds: Seconds
     samples: Count

@@ -11,7 +11,7 @@ ROOT_PARENT = -1
 SUM_TOLERANCE = 1e-9  # rounding allowed in a sum of conditional probabilities
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Children:
     """Tokens proposed below nodes of a forest.
 
@@ -62,7 +62,7 @@ class Children:
 NO_CHILDREN = Children(np.zeros(0, np.int32), np.zeros(0, np.int64), np.zeros(0, np.float64))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Forest:
     """Draft trees of B requests; parents always precede children.
 

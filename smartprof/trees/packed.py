@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from smartprof.trees.forest import Forest
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PackedTrees:
     """M chosen nodes of a forest, roots included, sorted by request, each tree depth first.
 
@@ -54,7 +54,7 @@ class PackedTrees:
         return mask
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Accepted:
     """What a verify pass yields per request.
 

@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+
+import pytest
+
+from smartprof.calibrate.plan import MODES, QUANTITIES, Plan, Point, make_plan, predicted_bytes
+from smartprof.errors import InputError
+from smartprof.models.shapes import named_shape
+
+SMOL = named_shape("SmolLM2-135M")
+LLAMA = named_shape("Llama-3.1-8B")
+PLENTY = 1 << 50
+GIB = 1 << 30
+
+
+def plan_with(memory_bytes: int, mode: str = "quick", max_context: int = 8192) -> Plan:
+    return make_plan(mode, SMOL, memory_bytes, 4, max_context)
+
+
+def one_line(error: pytest.ExceptionInfo[InputError]) -> str:
+    text = str(error.value)
+    assert "\n" not in text
+    return text
+
+
+def test_quick_mode_covers_what_it_promises() -> None:
+    plan = plan_with(PLENTY)
+    verify = [x for x in plan.fitted if x.quantity == "verify"]
+    assert len({x.batch for x in verify}) >= 3
+    assert len({x.size for x in verify if x.batch == 1}) >= 6
+    assert max(x.size for x in verify) >= 256
+    assert len({x.context for x in verify}) >= 2
+    assert not plan.skipped
+    assert plan.mode.budget_seconds <= 80
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_quantity_is_measured_at_every_batch_and_context(mode: str) -> None:
+    plan = plan_with(PLENTY, mode)
+    batches = {x.batch for x in plan.fitted}
+    contexts = {x.context for x in plan.fitted}
+    for quantity in QUANTITIES:
+        places = {(x.batch, x.context) for x in plan.fitted if x.quantity == quantity}
+        wanted = {min(contexts)} if quantity == "round_overhead" else contexts
+        assert places == set(product(batches, wanted)), quantity
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_no_point_is_planned_twice(mode: str) -> None:
+    plan = plan_with(PLENTY, mode)
+    points = plan.fitted + plan.held_out
+    assert len(set(points)) == len(points)
+
+
+def test_a_pass_has_at_least_one_token_per_request_and_its_first_size_is_the_batch() -> None:
+    plan = plan_with(PLENTY, "full")
+    for quantity in ("verify", "draft_catchup", "round_overhead"):
+        for batch in {x.batch for x in plan.fitted}:
+            own = [x for x in plan.fitted if (x.quantity, x.batch) == (quantity, batch)]
+            assert min(x.size for x in own) == batch
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_held_out_points_lie_inside_the_domain_and_are_never_fitted(mode: str) -> None:
+    plan = plan_with(PLENTY, mode)
+    assert len(plan.held_out) == plan.mode.held_out
+    assert not set(plan.held_out) & set(plan.fitted)
+    fitted = [x for x in plan.fitted if x.quantity == "verify"]
+    batches, contexts = ({getattr(x, y) for x in fitted} for y in ("batch", "context"))
+    for point in plan.held_out:
+        assert point.quantity == "verify"
+        assert min(batches) <= point.batch <= max(batches)
+        assert min(contexts) <= point.context <= max(contexts)
+        assert point.batch <= point.size <= plan.mode.top
+
+
+def test_held_out_points_reach_batches_and_contexts_that_were_not_measured() -> None:
+    plan = plan_with(PLENTY)
+    assert {x.batch for x in plan.held_out} - {x.batch for x in plan.fitted}
+    assert {x.context for x in plan.held_out} - {x.context for x in plan.fitted}
+    assert len({x.size for x in plan.held_out}) >= 6
+
+
+def test_the_same_question_gives_the_same_plan() -> None:
+    assert plan_with(PLENTY, "full") == plan_with(PLENTY, "full")
+
+
+def test_less_memory_leaves_out_the_largest_batches_and_says_so() -> None:
+    largest = predicted_bytes(SMOL, Point("verify", 16, 256, 64), 4)
+    plan = plan_with(largest - 1)
+    assert 16 not in {x.batch for x in plan.fitted}
+    assert any("batch 16" in x and "memory" in x for x in plan.skipped)
+
+
+def test_a_context_gives_way_before_fewer_than_three_batches_are_left() -> None:
+    needed = predicted_bytes(SMOL, Point("verify", 16, 256, 64), 4)
+    plan = plan_with(needed)
+    assert {x.batch for x in plan.fitted} == {1, 4, 16}
+    assert {x.context for x in plan.fitted} == {64}
+    assert any("context 1024" in x and "memory" in x for x in plan.skipped)
+
+
+def test_whole_batches_and_contexts_are_left_out_so_that_the_product_stays_full() -> None:
+    for mebibytes in (40, 60, 100, 200, 400, 800, 1600):
+        try:
+            plan = plan_with(mebibytes << 20, "full")
+        except InputError:
+            continue
+        verify = [x for x in plan.fitted if x.quantity == "verify"]
+        places = {(x.batch, x.context) for x in verify}
+        assert places == set(product({x for x, _ in places}, {y for _, y in places}))
+
+
+def test_no_planned_pass_is_predicted_to_exceed_the_memory() -> None:
+    for gibibytes in (0.3, 1, 4, 16):
+        memory = int(gibibytes * GIB)
+        plan = plan_with(memory)
+        points = [x for x in plan.fitted + plan.held_out if x.quantity == "verify"]
+        assert max(predicted_bytes(SMOL, x, 4) for x in points) <= memory
+
+
+def test_a_short_model_leaves_out_contexts_that_it_cannot_hold() -> None:
+    plan = plan_with(PLENTY, max_context=512)
+    assert {x.context for x in plan.fitted} == {64}
+    assert plan.skipped == ("context 1024: the model ends at 512",)
+    assert plan.capacity <= 512
+
+
+def test_when_nothing_fits_the_error_is_one_line_about_memory() -> None:
+    with pytest.raises(InputError) as error:
+        make_plan("quick", LLAMA, 1 << 20, 2, 131_072)
+    assert "fits in" in one_line(error)
+
+
+def test_a_model_too_short_for_any_pass_is_not_called_a_lack_of_memory() -> None:
+    with pytest.raises(InputError) as error:
+        plan_with(PLENTY, max_context=200)
+    text = one_line(error)
+    assert "200" in text
+    assert "GiB" not in text
+
+
+def test_an_unknown_mode_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(InputError) as error:
+        plan_with(PLENTY, "slow")
+    assert one_line(error) == "expected --mode quick or full, got 'slow'"
+
+
+def test_predicted_memory_is_at_least_the_cache_and_grows_along_every_axis() -> None:
+    point = Point("verify", 4, 64, 512)
+    bytes_here = predicted_bytes(SMOL, point, 4)
+    assert bytes_here >= 4 * (512 + 16) * SMOL.kv_bytes_per_token(4)
+    for longer in (
+        replace(point, batch=8),
+        replace(point, size=128),
+        replace(point, context=1024),
+    ):
+        assert predicted_bytes(SMOL, longer, 4) > bytes_here
+    assert predicted_bytes(SMOL, point, 2) < bytes_here
+
+
+def test_the_cache_of_a_plan_holds_every_one_of_its_passes() -> None:
+    plan = plan_with(PLENTY, "full")
+    assert plan.batch == 16
+    for point in plan.fitted + plan.held_out:
+        own = -(-point.size // point.batch) if point.quantity == "verify" else 64
+        assert point.context + own <= plan.capacity
