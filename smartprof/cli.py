@@ -20,8 +20,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-out = Console()
-err = Console(stderr=True)
+# Output that is no terminal gets lines long enough for the tables.
+WIDTH = None if sys.stdout.isatty() else 120
+out = Console(width=WIDTH)
+err = Console(stderr=True, width=None if sys.stderr.isatty() else 120)
 
 Gpu = Annotated[str, typer.Option("--gpu", help="auto, cpu, cuda or cuda:N.")]
 Target = Annotated[
@@ -42,7 +44,9 @@ def run() -> None:
     try:
         app()
     except SmartprofError as error:
-        err.print(f"smartprof: {' '.join(str(error).split())}", style="red", markup=False, soft_wrap=True)
+        err.print(
+            f"smartprof: {' '.join(str(error).split())}", style="red", markup=False, soft_wrap=True
+        )
         sys.exit(1)
     except KeyboardInterrupt:
         err.print("smartprof: interrupted", style="red")
@@ -67,10 +71,12 @@ def main(
 @app.command()
 def fetch(name: Annotated[str, typer.Argument(help="smollm2")] = "smollm2") -> None:
     """Obtain a model into the user's cache."""
-    from smartprof.models.fetch import fetch_model, fetch_progress
+    from smartprof.models.fetch import MODELS, fetch_progress, model_dir
+    from smartprof.models.fetch import fetch as fetch_files
 
     with fetch_progress() as progress:
-        path = fetch_model(name, progress)
+        model_dir(name)  # a name that nobody knows is refused in one line
+        path = fetch_files(MODELS[name], progress)
     out.print(f"{name} is in {path}", soft_wrap=True)
 
 
@@ -95,7 +101,9 @@ def calibrate(
         float | None, typer.Option(help="Seconds of measuring; default by mode.")
     ] = None,
     dtype: Dtype = None,
-    path: Annotated[Path, typer.Option("--out", help="The profile to write.")] = Path("profile.json"),
+    path: Annotated[Path, typer.Option("--out", help="The profile to write.")] = Path(
+        "profile.json"
+    ),
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the profile instead of tables.")
     ] = False,

@@ -100,8 +100,11 @@ def _prompts(request: DecodeRequest) -> list[Prompt]:
 
 def _match(profile: Profile, here: Key, require_measured: bool) -> KeyMatch:
     match = compare_keys(profile.key, here)
-    if match.device_match and match.refused:
-        raise ProfileError(f"the profile does not fit: {'; '.join(match.refused)}")
+    if match.refused:
+        raise ProfileError(
+            f"the profile does not fit what was asked: {'; '.join(match.refused)}; ask for what it "
+            "was measured with, or calibrate again"
+        )
     if require_measured and not match.device_match:
         raise ProfileError(
             f"expected a profile measured on this device with this target ({here.device.name}, "

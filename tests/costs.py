@@ -31,6 +31,7 @@ class TableCosts:
     step_table: Sequence[float] = (0.0,)
     catchup_seconds: float = 0.0
     calls: list[str] = field(default_factory=list)
+    most_tokens: int = 1 << 20
 
     def verify(self, batch: int, tokens: Any, context: float) -> Any:
         return _look_up(self.verify_table, tokens)

@@ -68,14 +68,11 @@ def fit_roofline(sizes: NDArray[np.float64], seconds: NDArray[np.float64]) -> Ro
     """
     if len(sizes) < 4:
         return None
-    best: tuple[float, Roofline] | None = None
-    for knee in np.unique(np.geomspace(sizes[1], sizes[-2], 64)):
-        roofline = _hinge(sizes, seconds, float(knee))
-        loss = float(np.sum((roofline_seconds(roofline, sizes) / seconds - 1) ** 2))
-        if best is None or loss < best[0]:
-            best = (loss, roofline)
-    assert best is not None
-    return best[1]
+    knees = np.geomspace(sizes[1], sizes[-2], 64)
+    ratio = (sizes[-2] / sizes[1]) ** (1 / 63)
+    coarse = _best_hinge(sizes, seconds, knees).knee
+    finer = np.clip(np.geomspace(coarse / ratio, coarse * ratio, 33), sizes[1], sizes[-2])
+    return _best_hinge(sizes, seconds, finer)
 
 
 def roofline_seconds(
@@ -102,6 +99,17 @@ def free_tokens(
     return int(sizes[last - 1] + share * (sizes[last] - sizes[last - 1]))
 
 
+def _best_hinge(
+    sizes: NDArray[np.float64], seconds: NDArray[np.float64], knees: NDArray[np.float64]
+) -> Roofline:
+    """The roofline of least relative squares with one of these knees; the first of equals."""
+
+    def loss(roofline: Roofline) -> float:
+        return float(np.sum((roofline_seconds(roofline, sizes) / seconds - 1) ** 2))
+
+    return min((_hinge(sizes, seconds, x) for x in knees.tolist()), key=loss)
+
+
 def _hinge(sizes: NDArray[np.float64], seconds: NDArray[np.float64], knee: float) -> Roofline:
     columns = np.stack([np.ones_like(sizes), sizes, np.maximum(0.0, sizes - knee)], axis=1)
     (floor, slope, bend), _ = nnls(columns / seconds[:, None], np.ones_like(seconds))
@@ -116,13 +124,13 @@ def _group(quantity: str, points: Mapping[tuple[int, int, int], Summary]) -> Cur
             None if quantity in WITHOUT_CONTEXT else context,
         )
         curves.setdefault(place, {})[size] = summary
-    for batch in {x.batch for x in curves}:
-        for context in {x.context for x in curves}:
-            if Place(batch, context) not in curves:
-                raise ProfileError(
-                    f"{quantity}: expected points at batch {batch}, context {context}, got none: "
-                    "calibrate again"
-                )
+    product = [Place(x.batch, y.context) for x in curves for y in curves]
+    missing = [x for x in product if x not in curves]
+    if missing:
+        raise ProfileError(
+            f"{quantity}: expected points at batch {missing[0].batch}, context "
+            f"{missing[0].context}, got none: calibrate again"
+        )
     return curves
 
 

@@ -29,9 +29,9 @@ class Journal:
 
         Raises SmartprofError if the file belongs to another calibration: nothing is overwritten.
         """
-        if not self.path.exists():
+        first, *rest = self._text().split("\n")
+        if self._cut_short(first):
             return {}
-        first, *rest = self.path.read_text(encoding="utf-8").split("\n")
         if _parsed(first) != self.header:
             raise SmartprofError(
                 f"{self.path}: expected the unfinished run of this calibration, got that of another "
@@ -46,13 +46,13 @@ class Journal:
 
     def start(self) -> None:
         """Begin a new file, unless one is there already."""
-        if not self.path.exists():
+        text = self._text()
+        if self._cut_short(text):
+            self.discard()
             self._append(self.header)
-            return
-        # A crash may have cut the last line: the next one must not continue it.
-        if not self.path.read_bytes().endswith(b"\n"):
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write("\n")
+        elif not text.endswith("\n"):
+            # A crash has cut the last line: the next one must not continue it.
+            self._write("\n")
 
     def add(self, visit: Visit) -> None:
         """Save a visit before the next one begins."""
@@ -62,11 +62,31 @@ class Journal:
         """Remove the file: its samples stand in a profile now, or are not wanted."""
         self.path.unlink(missing_ok=True)
 
+    def _text(self) -> str:
+        """What the file holds; empty if there is none."""
+        try:
+            # Bytes that a power cut left behind make a line unreadable, not the file.
+            return self.path.read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return ""
+        except OSError as error:
+            raise SmartprofError(
+                f"{self.path}: cannot read an unfinished run ({error.strerror}): remove it or choose "
+                "another --out"
+            ) from error
+
+    def _cut_short(self, text: str) -> bool:
+        """Whether not even the first line was written in full: nothing was measured then."""
+        return "\n" not in text and json.dumps(self.header).startswith(text)
+
     def _append(self, row: Mapping[str, Any]) -> None:
+        self._write(json.dumps(row) + "\n")
+
+    def _write(self, text: str) -> None:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+                file.write(text)
         except OSError as error:
             raise SmartprofError(
                 f"{self.path}: cannot save measurements ({error.strerror}): free some space or choose "

@@ -49,7 +49,7 @@ class Mode:
 
 BASE_SIZES = (1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 MODES = {
-    "quick": Mode("quick", (1, 4, 16), (64, 1024), BASE_SIZES, (1, 2, 4, 8), 10, 70.0),
+    "quick": Mode("quick", (1, 4, 16), (64, 1024), BASE_SIZES, (1, 2, 4, 8), 10, 75.0),
     "full": Mode("full", (1, 2, 4, 8, 16), (64, 512, 2048), BASE_SIZES, (1, 2, 4, 8), 40, 240.0),
 }
 
@@ -87,8 +87,15 @@ def make_plan(
     chosen = _find_mode(mode)
     contexts = tuple(x for x in chosen.contexts if x + chosen.top <= max_context)
     skipped = [
-        f"context {x}: the model ends at {max_context}" for x in chosen.contexts if x not in contexts
+        f"context {x}: the model ends at {max_context}"
+        for x in chosen.contexts
+        if x not in contexts
     ]
+    if not contexts:
+        raise InputError(
+            f"the model ends at {max_context} tokens, a calibration needs "
+            f"{chosen.contexts[0] + chosen.top}: choose another target"
+        )
     batches, fitting = _fitting(chosen, contexts, shape, memory_bytes, element_bytes, skipped)
     fitted = [
         *_verify_points(chosen, batches, fitting),
@@ -144,9 +151,7 @@ def _fitting(
     )
 
 
-def _verify_points(
-    mode: Mode, batches: tuple[int, ...], contexts: tuple[int, ...]
-) -> list[Point]:
+def _verify_points(mode: Mode, batches: tuple[int, ...], contexts: tuple[int, ...]) -> list[Point]:
     points = []
     for batch in batches:
         for context in contexts:
@@ -163,9 +168,7 @@ def _sparse_sizes(mode: Mode, batch: int) -> set[int]:
 def _other_points(mode: Mode, batches: tuple[int, ...], contexts: tuple[int, ...]) -> list[Point]:
     points = [Point("plain_decode", x, x, y) for x in batches for y in contexts]
     points += [
-        Point("round_overhead", x, y, contexts[0])
-        for x in batches
-        for y in sorted({x, 4 * x, 64})
+        Point("round_overhead", x, y, contexts[0]) for x in batches for y in sorted({x, 4 * x, 64})
     ]
     points += [
         Point("draft_step", x, y, z)

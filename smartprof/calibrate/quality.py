@@ -20,7 +20,7 @@ def held_out_points(verify: Surface, measured: Mapping[Point, Summary]) -> list[
     evaluator = SurfaceEvaluator(verify)
     return [
         HeldOutPoint(
-            quantity=point.quantity,
+            quantity="verify",
             batch=point.batch,
             size=point.size,
             context=point.context,

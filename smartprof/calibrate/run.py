@@ -15,7 +15,7 @@ from smartprof.calibrate.fit import fit_surface
 from smartprof.calibrate.journal import Journal
 from smartprof.calibrate.plan import Plan, Point, make_plan
 from smartprof.calibrate.quality import error_summary, held_out_points, strata
-from smartprof.calibrate.sweep import Bench, Samples, Visit, relative_half_width, sweep
+from smartprof.calibrate.sweep import Bench, Samples, relative_half_width, sweep
 from smartprof.decode.prompts import bundled_prompts, select_prompts
 from smartprof.decode.target import Target
 from smartprof.device import Device, device_key, free_bytes, load_average, software_key
@@ -65,8 +65,8 @@ def profile_key(device: Device, model: LoadedModel) -> Key:
     """What a profile measured here and now is valid for."""
     shape = model.source.shape
     return Key(
-        device=DeviceKey(**device_key(device)),
-        software=SoftwareKey(**software_key()),
+        device=DeviceKey.model_validate(device_key(device)),
+        software=SoftwareKey.model_validate(software_key()),
         target=ModelKey(name=shape.name, digest=shape.digest, parameters=shape.parameters),
         dtype=model.dtype,  # type: ignore[arg-type]
         execution="eager",

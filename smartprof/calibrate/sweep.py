@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,11 +12,12 @@ from numpy.typing import NDArray
 
 from smartprof.calibrate.plan import Plan, Point
 from smartprof.calibrate.synthetic import EvenDrafter, Unpriced, WholeForest, even_forest
-from smartprof.calibrate.timing import time_call, visit
+from smartprof.calibrate.timing import MIN_SAMPLES, time_call, visit
 from smartprof.decode.requests import Progress, Request
 from smartprof.decode.rounds import Decoder
 from smartprof.decode.target import Target
 from smartprof.drafters.base import Drafter
+from smartprof.policies.base import NO_NODES
 from smartprof.policies.plain import Plain
 from smartprof.stats import Summary, summarise
 from smartprof.trees.forest import Children, Forest
@@ -25,7 +25,10 @@ from smartprof.trees.packed import pack
 
 Samples = dict[Point, list[float]]
 TARGET_HALF_WIDTH = {"cpu": 0.02, "cuda": 0.005}
-VISIT_SHARE = 0.35  # of the budget per round of visits: leaves room for a third where it matters
+VISITS = 3  # of every point, in different orders: one that fell into a busy moment is outvoted
+SETTLED_SAMPLES = 2 * VISITS
+VERIFY_SECONDS = 0.15  # of one visit; long passes take what their fewest samples take
+DRAFT_SECONDS = 0.03
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Visit:
 def sweep(bench: Bench, plan: Plan, known: Samples, budget_seconds: float) -> Iterator[Visit]:
     """Time the plan's points until every interval is small enough or the budget is spent.
 
-    Every point gets two visits in two random orders (minutes may lie between them, so that drift
+    Every point gets `VISITS` visits in random order (minutes may lie between them, so that drift
     shows as spread instead of bias), then the widest intervals get more. `known` holds samples of
     an earlier, interrupted run: those points start with what they have. Yields after each visit,
     so that the caller can save it.
@@ -56,23 +59,24 @@ def sweep(bench: Bench, plan: Plan, known: Samples, budget_seconds: float) -> It
     samples: Samples = {x: list(known.get(x, [])) for x in plan.fitted + plan.held_out}
     goal = TARGET_HALF_WIDTH[bench.target.model.device.type]
     end = time.perf_counter() + budget_seconds
-    seconds = VISIT_SHARE * budget_seconds / len(samples)
-    rng = np.random.default_rng(0)
-    for point in _schedule(samples, goal, end, rng):
-        found = visit(sampler(bench, point), min(seconds, _needed(samples[point], goal, seconds)))
+    fresh = set(samples)
+    for point in _schedule(samples, goal, end):
+        seconds = DRAFT_SECONDS if point.quantity.startswith("draft") else VERIFY_SECONDS
+        found = visit(sampler(bench, point), seconds, warm_up=int(point in fresh))
+        fresh.discard(point)
         samples[point] += found
         yield Visit(point, tuple(found))
 
 
-def _schedule(
-    samples: Samples, goal: float, end: float, rng: np.random.Generator
-) -> Iterator[Point]:
+def _schedule(samples: Samples, goal: float, end: float) -> Iterator[Point]:
+    """Each point until it was visited often enough; past the end only those never visited."""
     order = list(samples)
-    for _ in range(2):
-        rng.shuffle(order)  # type: ignore[arg-type]
-        done = {x: len(samples[x]) for x in order}
+    rng = np.random.default_rng(0)
+    for wanted in range(1, VISITS + 1):
+        rng.shuffle(order)
         for point in order:
-            if done[point] == 0 or (time.perf_counter() < end and not _settled(samples[point], goal)):
+            late = time.perf_counter() > end
+            if len(samples[point]) < (1 if late else wanted * MIN_SAMPLES):
                 yield point
     while time.perf_counter() < end:
         widest = max(samples, key=lambda x: relative_half_width(summarise(samples[x])))
@@ -82,22 +86,13 @@ def _schedule(
 
 
 def _settled(samples: Sequence[float], goal: float) -> bool:
-    """Small interval over at least two visits' worth of samples."""
-    return len(samples) >= 6 and relative_half_width(summarise(samples)) <= goal
+    """Small interval over several visits' worth of samples."""
+    return len(samples) >= SETTLED_SAMPLES and relative_half_width(summarise(samples)) <= goal
 
 
 def relative_half_width(summary: Summary) -> float:
     """Half-width of the median's interval over the median."""
     return summary.ci_half_width / summary.median
-
-
-def _needed(samples: Sequence[float], goal: float, default: float) -> float:
-    """Seconds that would bring the interval to the goal, by the square-root law."""
-    if len(samples) < 3:
-        return default
-    summary = summarise(samples)
-    excess = relative_half_width(summary) / goal
-    return math.ceil(len(samples) * (excess**2 - 1) + 1) * summary.median
 
 
 def sampler(bench: Bench, point: Point) -> Callable[[], float]:
@@ -110,9 +105,7 @@ def _verify(bench: Bench, point: Point) -> Callable[[], float]:
     trees = pack(forest, np.arange(point.batch, forest.size))
     context_lens = np.full(point.batch, point.context)
     device = bench.target.model.device
-    return lambda: time_call(
-        lambda: bench.target.verify(trees, context_lens, point.size), device
-    )
+    return lambda: time_call(lambda: bench.target.verify(trees, context_lens, point.size), device)
 
 
 def _plain_decode(bench: Bench, point: Point) -> Callable[[], float]:
@@ -187,7 +180,7 @@ def _widened(forest: Forest, rows: int, text: Sequence[int]) -> Forest:
     ][:missing]
     parent, token = np.array(fresh).T
     share = np.full(len(fresh), 1.0 / (len(fresh) + forest.size))
-    return forest.extend(np.array([], np.int64), Children(parent, token, share))
+    return forest.extend(NO_NODES, Children.checked(parent, token, share))
 
 
 def _time_expansion(bench: Bench, forest: Forest, nodes: NDArray[np.int64]) -> float:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from smartprof.drafters.base import Drafter
 from smartprof.policies.base import NO_NODES, Cut, Policy, Round
+from smartprof.profile.envelope import Envelope
 from smartprof.trees.forest import Children, Forest
 
 
@@ -26,7 +27,7 @@ def _twins(nodes: NDArray[np.int64], most: int, vocab: int) -> Children:
     """Two children for each node, the first children of all before the second ones."""
     parent = np.concatenate([nodes, nodes])[:most]
     token = np.concatenate([np.zeros(len(nodes)), np.ones(len(nodes))])[:most]
-    return Children(parent, token.astype(np.int64) % vocab, np.full(len(parent), 0.5))
+    return Children.checked(parent, token.astype(np.int64) % vocab, np.full(len(parent), 0.5))
 
 
 class EvenDrafter(Drafter):
@@ -57,7 +58,7 @@ class EvenDrafter(Drafter):
         place = np.arange(count)
         token = place // len(nodes)
         share = len(nodes) / (count + len(nodes))
-        return Children(nodes[place % len(nodes)], token, np.full(count, share))
+        return Children.checked(nodes[place % len(nodes)], token, np.full(count, share))
 
 
 class WholeForest(Policy):
@@ -78,7 +79,7 @@ class WholeForest(Policy):
 class Unpriced:
     """Costs before anything was measured: every price is zero, and nobody may decide by them."""
 
-    most_tokens = 0
+    most_tokens = 1 << 20
 
     def verify(self, batch: int, tokens: Any, context: float) -> Any:
         """Zero."""
@@ -99,3 +100,8 @@ class Unpriced:
     def plain_decode(self, batch: int, context: float) -> float:
         """Zero."""
         return 0.0
+
+    def verify_envelope(self, batch: int, max_tokens: int, context: float) -> Envelope:
+        """Zeros, nothing padded."""
+        tokens = np.arange(batch, max_tokens + 1)
+        return Envelope(tokens, np.zeros(len(tokens)), tokens)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-MIN_SAMPLES = 3
+MIN_SAMPLES = 2  # of a visit; a point gets several visits
 MAX_SAMPLES = 200
 
 
@@ -26,17 +26,15 @@ def time_call(run: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - start
 
 
-def visit(sample: Callable[[], float], seconds: float, warm_up: int = 1) -> list[float]:
+def visit(sample: Callable[[], float], seconds: float, warm_up: int) -> list[float]:
     """Call `sample` (which returns the seconds it measured) after a warm-up, for about `seconds`.
 
-    At least `MIN_SAMPLES` calls, however long they take: a median of fewer says nothing.
+    At least `MIN_SAMPLES` calls, however long they take, and at most `MAX_SAMPLES`.
     """
     for _ in range(warm_up):
         sample()
     samples: list[float] = []
     end = time.perf_counter() + seconds
-    while len(samples) < MIN_SAMPLES or (
-        time.perf_counter() < end and len(samples) < MAX_SAMPLES
-    ):
+    while len(samples) < MIN_SAMPLES or (time.perf_counter() < end and len(samples) < MAX_SAMPLES):
         samples.append(sample())
     return samples

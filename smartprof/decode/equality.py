@@ -57,6 +57,8 @@ def compare(
         best = logits.topk(2)
         if int(best.indices[0]) == output[place]:
             continue
-        tied = int(best.indices[1]) == output[place] and float(best.values[0] - best.values[1]) < TIE
+        tied = (
+            int(best.indices[1]) == output[place] and float(best.values[0] - best.values[1]) < TIE
+        )
         ties, changed = ties + tied, changed + (not tied)
     return Equality(len(output), ties, changed)

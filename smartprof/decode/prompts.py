@@ -85,4 +85,4 @@ def _prompt(line: str, number: int, source: str) -> Prompt:
             f'{source}, line {number}: expected {{"prompt": "text"}} with optional id, category and '
             f"split as non-empty strings, got {line[:60]!r}"
         )
-    return Prompt(*values)  # type: ignore[arg-type]
+    return Prompt(*values)

@@ -150,9 +150,7 @@ class Decoder:
             drafted_seconds=draft.modelled_seconds,
         )
 
-    def _draft_price(
-        self, draft: Draft, rows: int, context_lens: NDArray[np.int64]
-    ) -> float:
+    def _draft_price(self, draft: Draft, rows: int, context_lens: NDArray[np.int64]) -> float:
         """Modelled seconds of the next step: the roots take in what was committed since the last."""
         batch, context = self.batch, float(context_lens.mean())
         if draft.steps:

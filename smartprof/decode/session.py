@@ -123,9 +123,7 @@ class Session:
 
 def _compare_all(lane: Lane, plain: dict[int, Progress]) -> Equality:
     checks = [
-        compare(
-            lane.decoder.target, x.request.tokens, x.output, plain[x.index].output
-        )
+        compare(lane.decoder.target, x.request.tokens, x.output, plain[x.index].output)
         for x in lane.finished
     ]
     return sum(checks, Equality(0, 0, 0))

@@ -54,9 +54,7 @@ class Target:
         return logits[: len(trees.token)]
 
     @torch.inference_mode()
-    def keep(
-        self, trees: PackedTrees, accepted: Accepted, context_lens: NDArray[np.int64]
-    ) -> None:
+    def keep(self, trees: PackedTrees, accepted: Accepted, context_lens: NDArray[np.int64]) -> None:
         """Move the cache entries of accepted nodes behind the root, in order, in every layer."""
         sources, targets = [], []
         for row, path in enumerate(accepted.paths):

@@ -9,8 +9,8 @@ the whole round. Per run: lane_policy, lane_drafter, lane_batch, lane_category, 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smartprof.decode.run import LaneResult
-from smartprof.errors import SmartprofError
+from smartprof.profile.atomic import write_atomically
 
 PER_REQUEST = {
     "request": "requests",
@@ -56,15 +56,7 @@ def trace_columns(lanes: Sequence[LaneResult]) -> dict[str, NDArray[Any]]:
 
 
 def write_trace(lanes: Sequence[LaneResult], path: Path) -> None:
-    """Write a trace through a temporary file; read it back with ``numpy.load(path)``."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            np.savez_compressed(file, **trace_columns(lanes))
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise SmartprofError(
-            f"{path}: cannot write the trace ({error.strerror}): free some space or choose another file"
-        ) from error
+    """Write a trace, whole or not at all; read it back with ``numpy.load(path)``."""
+    content = BytesIO()
+    np.savez_compressed(content, allow_pickle=False, **trace_columns(lanes))
+    write_atomically(content.getvalue(), path, force=True)

@@ -68,9 +68,7 @@ class Layer:
 class Transformer:
     """A decoder-only model with grouped-query attention, rotary positions and a gated MLP."""
 
-    def __init__(
-        self, shape: ModelShape, weights: dict[str, Tensor], prepack: bool = True
-    ) -> None:
+    def __init__(self, shape: ModelShape, weights: dict[str, Tensor], prepack: bool = True) -> None:
         self.shape = shape
         self.embedding = weights["model.embed_tokens.weight"]
         self.layers = [_build_layer(shape, weights, i) for i in range(shape.layers)]
@@ -96,7 +94,9 @@ class Transformer:
         x = F.embedding(batch.tokens, self.embedding)  # [M, hidden]
         turn = self._rotations[batch.positions].unsqueeze(1)  # [M, 1, head_dim / 2] complex
         for index, layer in enumerate(self.layers):
-            x = x + self._attend(index, layer, self._normed(x, layer.input_norm), turn, batch, cache)
+            x = x + self._attend(
+                index, layer, self._normed(x, layer.input_norm), turn, batch, cache
+            )
             x = x + self._mlp(layer, self._normed(x, layer.post_norm))
         return self._normed(x, self.norm)
 

@@ -168,7 +168,7 @@ class Smart(Policy):
         reach = round.reach(self.options.depth)
         leaves = leaves[forest.depth[leaves] < reach[forest.request[leaves]]]
         order = (-forest.path_prob[leaves]).argsort(kind="stable")
-        return leaves[order[: min(spare, self.options.most)]]
+        return leaves[order[: min(spare, self._most(round))]]
 
     def _width(self, round: Round, masses: NDArray[np.float64]) -> int:
         """How many of the leaves, sorted by their path probabilities `masses`, to expand."""
@@ -200,8 +200,8 @@ class Smart(Policy):
         if prices and (prices.costs, prices.batch, prices.grain) == (round.costs, batch, grain):
             return prices
         drafted = self.options.limit * batch
-        most = max(batch, min(self.options.most, batch + drafted))
-        widths = np.arange(1, min(self.options.most, drafted) + 1)
+        most = max(batch, min(self._most(round), batch + drafted))
+        widths = np.arange(1, min(self._most(round), drafted) + 1)
         self._prices = _Prices(
             round.costs,
             batch,
@@ -210,6 +210,10 @@ class Smart(Policy):
             np.asarray(round.costs.draft_step(batch, widths, round.context)),
         )
         return self._prices
+
+    def _most(self, round: Round) -> int:
+        """Tokens of a verify pass, rows of a draft step: as asked for, and as measured."""
+        return min(self.options.most, round.costs.most_tokens)
 
     def _learn_ratio(self, forest: Forest) -> None:
         if self._step is None:

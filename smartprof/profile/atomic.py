@@ -10,8 +10,8 @@ from pathlib import Path
 from smartprof.errors import SmartprofError
 
 
-def write_atomically(text: str, path: Path, force: bool) -> None:
-    """Write UTF-8 text through a temporary file in the same folder, synced before it is renamed.
+def write_atomically(content: str | bytes, path: Path, force: bool) -> None:
+    """Write text (as UTF-8) or bytes through a temporary file in the same folder, synced before it is renamed.
 
     Whatever happens, an interrupt too, `path` holds either the old content or all of the new one.
     Raises SmartprofError if it exists and may not be replaced, or cannot be written.
@@ -20,7 +20,7 @@ def write_atomically(text: str, path: Path, force: bool) -> None:
         raise SmartprofError(f"{path} exists: use --force to replace it, or another name")
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        _write_synced(text, temporary)
+        _write_synced(content if isinstance(content, bytes) else content.encode(), temporary)
         os.replace(temporary, path)
     except OSError as error:
         raise SmartprofError(
@@ -32,8 +32,9 @@ def write_atomically(text: str, path: Path, force: bool) -> None:
             temporary.unlink()
 
 
-def _write_synced(text: str, path: Path) -> None:
-    with path.open("x", encoding="utf-8", newline="\n") as file:
-        file.write(text)
+def _write_synced(content: bytes, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("xb") as file:
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())

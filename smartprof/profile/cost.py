@@ -24,6 +24,10 @@ LONGEST_PAD = 4096
 class Costs(Protocol):
     """What a policy may ask: seconds, by batch, total size over the batch, and mean context."""
 
+    @property
+    def most_tokens(self) -> int:
+        """The longest verify pass that was measured, in tokens; policies stay within it."""
+
     def verify(self, batch: int, tokens: Sizes, context: float) -> Sizes:
         """One target pass over `tokens` tokens of the whole batch, roots included."""
 
@@ -79,7 +83,7 @@ class CostModel:
 
     @property
     def most_tokens(self) -> int:
-        """The longest verify pass that was measured, in tokens: what padding up may run."""
+        """The longest verify pass that was measured, in tokens."""
         return self.profile.verify.domain.size[1]
 
     def verify(self, batch: int, tokens: Sizes, context: float) -> Sizes:

@@ -1,15 +1,15 @@
-"""Reports as JSON, written whole or not at all."""
+"""Reports as JSON."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from smartprof.errors import SmartprofError
+from smartprof.profile.atomic import write_atomically
 from smartprof.report.summary import Run
 
 
@@ -25,15 +25,5 @@ def require_writable(path: Path, force: bool) -> None:
 
 
 def write_json(value: Any, path: Path) -> None:
-    """Write through a temporary file in the same folder, so that a failure leaves no half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise SmartprofError(
-            f"{path}: cannot write the report ({error.strerror}): free some space or choose "
-            "another file"
-        ) from error
+    """Write, whole or not at all, what `require_writable` allowed."""
+    write_atomically(json.dumps(value, indent=1) + "\n", path, force=True)

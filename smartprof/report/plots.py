@@ -10,14 +10,14 @@ import matplotlib
 
 matplotlib.use("Agg")
 
-import matplotlib.pyplot as plt  # noqa: E402
-import numpy as np  # noqa: E402
-from matplotlib.axes import Axes  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from smartprof.calibrate.fit import roofline_seconds  # noqa: E402
-from smartprof.errors import SmartprofError  # noqa: E402
-from smartprof.profile.schema import Curve, Profile, Surface  # noqa: E402
+from smartprof.calibrate.fit import roofline_seconds
+from smartprof.errors import SmartprofError
+from smartprof.profile.schema import Curve, Profile, Surface
 
 if TYPE_CHECKING:
     from smartprof.report.summary import Run
@@ -106,9 +106,7 @@ def _draw_policy(axes: Axes, runs: Sequence[Run], colour: str) -> None:
         low = np.array([x.speedup_low for x in measured], float)
         high = np.array([x.speedup_high for x in measured], float)
         spread = np.maximum(0.0, np.stack([centre - low, high - centre]))
-        axes.errorbar(
-            batches, centre, yerr=spread, fmt="o-", capsize=3, color=colour, label=name
-        )
+        axes.errorbar(batches, centre, yerr=spread, fmt="o-", capsize=3, color=colour, label=name)
     axes.plot(
         batches,
         [x.modelled_speedup for x in runs],

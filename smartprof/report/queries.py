@@ -72,7 +72,7 @@ def _predict(
 
 
 def _whole(value: object, column: str, path: Path, line: int) -> int | None:
-    if pd.isna(value):  # type: ignore[call-overload]
+    if pd.isna(value):
         return None
     number = _number(value, path, line)
     if number != int(number):

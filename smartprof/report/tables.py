@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from smartprof.device import Device
-from smartprof.format import bytes_text, percent_text, ratio_text, seconds_text
+from smartprof.format import (
+    bytes_text,
+    milliseconds_text,
+    percent_text,
+    ratio_text,
+    seconds_text,
+)
 from smartprof.profile.schema import Curve, ErrorSummary, Profile
 
 if TYPE_CHECKING:
@@ -38,7 +45,7 @@ def device_table(device: Device, fields: dict[str, str | None]) -> Table:
 
 def verify_table(profile: Profile) -> Table:
     """Seconds of one target pass by tokens, one line per batch and context; anchors marked *."""
-    table = Table(title="target pass (verify): seconds by tokens of the whole batch")
+    table = _table("target pass (verify): milliseconds by tokens of the whole batch")
     for name in ("batch", "context", *(str(x) for x in SHOWN_SIZES), "free 10 %", "knee"):
         table.add_column(name, justify="right")
     for curve in profile.verify.curves:
@@ -55,7 +62,7 @@ def _cells(profile: Profile, curve: Curve) -> list[str]:
         if (x.batch, x.context) == (curve.batch, curve.context)
     }
     return [
-        f"{seconds_text(knots[x])}{'*' if x in measured else ''}" if x in knots else MISSING
+        f"{milliseconds_text(knots[x])}{'*' if x in measured else ''}" if x in knots else MISSING
         for x in SHOWN_SIZES
     ]
 
@@ -88,7 +95,7 @@ def other_table(profile: Profile, drafter: str) -> Table:
         f"draft_step ({drafter})": costs.draft_step,
         f"draft_catchup ({drafter})": costs.draft_catchup,
     }
-    table = Table(title="everything else in a round")
+    table = _table("everything else in a round")
     for name in ("quantity", "batch", "size", "context", "seconds", "spread", "samples"):
         table.add_column(name, justify="left" if name == "quantity" else "right")
     for name, surface in surfaces.items():
@@ -109,16 +116,15 @@ def other_table(profile: Profile, drafter: str) -> Table:
 def quality_table(profile: Profile) -> Table:
     """Errors on held-out passes, all and by stratum."""
     quality = profile.quality
-    table = Table(
-        title=f"held-out error of verify passes (noise floor {quality.noise_floor_pct:.1f} %)"
-    )
+    floor = percent_text(quality.noise_floor_pct)
+    table = _table(f"held-out error of verify passes (noise floor {floor})")
     for name in ("passes", "count", "mean", "median", "p95", "max", "bias"):
         table.add_column(name, justify="left" if name == "passes" else "right")
     for name, errors in {"all": quality.held_out, **quality.strata}.items():
         table.add_row(name, *_error_cells(errors))
     table.caption = (
         f"{quality.shapes} shapes, {quality.forwards} timed repetitions, "
-        f"{quality.wall_seconds:.0f} s"
+        f"{seconds_text(quality.wall_seconds)}"
     )
     return table
 
@@ -136,38 +142,45 @@ def _error_cells(errors: ErrorSummary) -> list[str]:
 
 def runs_table(runs: Sequence[Run], heading: str) -> Table:
     """One line per policy, batch and category."""
-    table = Table(title=heading)
-    columns = ("policy", "batch", "category", "tok/s", "speedup", "95 %", "modelled", "accepted")
-    columns += ("tree", "steps", "draft/verify/rest %", "identical", "ties", "loops")
+    table = _table(heading)
+    columns = ["policy", "batch", "category", "tok/s", "speedup", "95 %", "modelled", "accepted"]
+    columns += ["tree", "draft/verify/rest", "identical"]
     for name in columns:
         table.add_column(name, justify="left" if name in ("policy", "category") else "right")
     for run in runs:
         table.add_row(*_run_cells(run), style="bold" if run.category == "all" else None)
+    table.caption = run_notes(runs)
     return table
 
 
-def _run_cells(run: Run) -> list[str]:
-    measured = run.tokens_per_second
-    interval = (
-        MISSING if run.speedup_low is None else f"{run.speedup_low:.2f}-{run.speedup_high:.2f}"
+def run_notes(runs: Sequence[Run]) -> str:
+    """What the columns mean, and what must be known about the outputs."""
+    ties = sum(x.ties or 0 for x in runs if x.category == "all")
+    looping = [x.looping_share for x in runs if x.category == "all"]
+    return (
+        "tok/s and speedup by wall clock, - where nothing was measured here; modelled by the "
+        "profile; accepted: draft tokens per round; tree: tokens verified per request, root "
+        f"included; {ties} ties; up to {100 * max(looping):.0f} % of outputs loop"
     )
-    share = MISSING
-    if run.share is not None:
-        parts = (run.share.draft, run.share.verify, run.share.overhead)
-        share = "/".join(f"{100 * x:.0f}" for x in parts)
+
+
+def _run_cells(run: Run) -> list[str]:
+    measured, share = run.tokens_per_second, run.share
+    parts = () if share is None else (share.draft, share.verify, share.overhead)
     return [
         run.policy,
         str(run.batch),
         run.category,
         MISSING if measured is None else f"{measured:.1f}",
         ratio_text(run.speedup),
-        interval,
+        MISSING if run.speedup_low is None else f"{run.speedup_low:.2f}-{run.speedup_high:.2f}",
         ratio_text(run.modelled_speedup),
         f"{run.accepted_per_round:.2f}",
         f"{run.tree_size:.1f}",
-        f"{run.draft_steps:.1f}",
-        share,
+        "/".join(f"{100 * x:.0f}" for x in parts) + " %" if parts else MISSING,
         MISSING if run.identical is None else ("yes" if run.identical else "NO"),
-        MISSING if run.ties is None else str(run.ties),
-        f"{100 * run.looping_share:.0f} %",
     ]
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
