@@ -14,6 +14,8 @@ from rich.prompt import Confirm
 from smartprof import __version__
 from smartprof.errors import InputError, SmartprofError
 
+INTERRUPTED = 130  # exit code
+
 app = typer.Typer(
     help="Measure what a pass costs on this device, and size speculation trees by it.",
     no_args_is_help=True,
@@ -22,8 +24,9 @@ app = typer.Typer(
 )
 # Output that is no terminal gets lines long enough for the tables.
 WIDTH = None if sys.stdout.isatty() else 120
-out = Console(width=WIDTH)
-err = Console(stderr=True, width=None if sys.stderr.isatty() else 120)
+# No markup: names and paths with square brackets are printed as they are.
+out = Console(width=WIDTH, markup=False)
+err = Console(stderr=True, markup=False, width=None if sys.stderr.isatty() else 120)
 
 Gpu = Annotated[str, typer.Option("--gpu", help="auto, cpu, cuda or cuda:N.")]
 Target = Annotated[
@@ -44,13 +47,17 @@ def run() -> None:
     try:
         app()
     except SmartprofError as error:
-        err.print(
-            f"smartprof: {' '.join(str(error).split())}", style="red", markup=False, soft_wrap=True
-        )
+        err.print(f"smartprof: {' '.join(str(error).split())}", style="red", soft_wrap=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        err.print("smartprof: interrupted", style="red")
-        sys.exit(130)
+    except SystemExit as ended:  # typer turns an interrupt into this
+        if ended.code == INTERRUPTED:
+            err.print(
+                "smartprof: interrupted; every file is whole, and a calibration resumes when it is "
+                "run again",
+                style="red",
+                soft_wrap=True,
+            )
+        raise
 
 
 def _version(wanted: bool) -> None:
@@ -261,7 +268,7 @@ def _progress() -> Progress:
         TimeElapsedColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    return Progress(*columns, console=err, transient=True)
+    return Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
 
 
 def _integers(text: str, option: str) -> tuple[int, ...]:

@@ -17,6 +17,7 @@ from smartprof.drafters.table import make_drafter
 from smartprof.errors import ProfileError
 from smartprof.models.loading import load_model
 from smartprof.models.tokenizer import Tokenizer
+from smartprof.policies.table import make_policy
 from smartprof.profile.cost import CostModel
 from smartprof.profile.files import find_profile, load_profile
 from smartprof.profile.keys import KeyMatch, compare_keys
@@ -66,6 +67,9 @@ def decode_report(
     """Load everything, decode, and summarise. Raises before decoding whatever can be known then."""
     for path in request.files:
         require_writable(path, request.force)
+    for policy in request.policies:
+        make_policy(policy)
+    make_drafter(request.drafter)
     profile = load_profile(find_profile(request.profile))
     costs = CostModel(profile, request.drafter)
     prompts = _prompts(request)
@@ -108,7 +112,8 @@ def _match(profile: Profile, here: Key, require_measured: bool) -> KeyMatch:
     if require_measured and not match.device_match:
         raise ProfileError(
             f"expected a profile measured on this device with this target ({here.device.name}, "
-            f"{here.target.name}), got one of {profile.key.device.name}, {profile.key.target.name}: "
+            f"{here.target.name}), got one of {profile.key.device.name}, "
+            f"{profile.key.target.name} ({'; '.join(match.modelled)}): "
             "run `smartprof calibrate`, or leave out --require-measured for modelled figures"
         )
     return match

@@ -29,12 +29,13 @@ class Journal:
 
         Raises SmartprofError if the file belongs to another calibration: nothing is overwritten.
         """
-        first, *rest = self._text().split("\n")
-        if self._cut_short(first):
+        text = self._text()
+        if self._cut_short(text):
             return {}
+        first, *rest = text.split("\n")
         if _parsed(first) != self.header:
             raise SmartprofError(
-                f"{self.path}: expected the unfinished run of this calibration, got that of another "
+                f"{self.path}: expected this calibration's unfinished run, got another's "
                 "(model, device, mode or version differ): use --fresh to discard it"
             )
         samples: Samples = {}
@@ -89,8 +90,8 @@ class Journal:
                 file.write(text)
         except OSError as error:
             raise SmartprofError(
-                f"{self.path}: cannot save measurements ({error.strerror}): free some space or choose "
-                "another --out, then run again to resume"
+                f"{self.path}: cannot save measurements ({error.strerror}): free some space or "
+                "choose another --out, then run again to resume"
             ) from error
 
 

@@ -132,7 +132,7 @@ def _fitting(
     element_bytes: int,
     skipped: list[str],
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The largest full product of batches and contexts within the memory: batches give way first."""
+    """The largest full product of batches and contexts that fits: batches give way first."""
     for kept in range(len(contexts), 0, -1):
         longest = contexts[kept - 1]
         fits = tuple(

@@ -1,4 +1,4 @@
-"""A whole calibration: load, plan, sweep, fit, judge. Returns the profile; saving is the caller's."""
+"""A whole calibration: plan, sweep, fit, judge. Returns the profile; saving is the caller's."""
 
 from __future__ import annotations
 

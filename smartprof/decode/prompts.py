@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -36,7 +37,7 @@ def read_prompts(path: Path) -> list[Prompt]:
     Raises InputError if the file cannot be read, holds no prompt, or a line is not one.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # some editors write a byte order mark
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: expected a readable UTF-8 prompts file, got: {error}") from error
     return _parse(text, str(path))
@@ -50,11 +51,12 @@ def select_prompts(
     Raises InputError when none is left.
     """
     chosen: list[Prompt] = []
+    taken: Counter[str] = Counter()
     for prompt in prompts:
-        taken = sum(x.category == prompt.category for x in chosen)
         fits = split in (None, prompt.split) and category in (None, prompt.category)
-        if fits and (per_category is None or taken < per_category):
+        if fits and (per_category is None or taken[prompt.category] < per_category):
             chosen.append(prompt)
+            taken[prompt.category] += 1
     if not chosen:
         has = sorted({(x.split, x.category) for x in prompts})
         raise InputError(
@@ -65,7 +67,8 @@ def select_prompts(
 
 
 def _parse(text: str, source: str) -> list[Prompt]:
-    lines = [(x, y) for x, y in enumerate(text.splitlines(), 1) if y.strip()]
+    # not splitlines(): it also splits at separators that a prompt may well contain
+    lines = [(x, y) for x, y in enumerate(text.split("\n"), 1) if y.strip()]
     if not lines:
         raise InputError(f"{source}: expected at least one prompt, got an empty file")
     return [_prompt(line, number, source) for number, line in lines]
@@ -80,9 +83,14 @@ def _prompt(line: str, number: int, source: str) -> Prompt:
         raise InputError(f"{source}, line {number}: expected JSON, got: {error}") from error
     fields = {"id": f"line-{number}", "category": OWN, "split": OWN} | row
     values = [fields.get(x) for x in ("id", "category", "split", "prompt")]
-    if not all(isinstance(x, str) and x.strip() for x in values):
+    if not all(isinstance(x, str) and x.strip() and _is_unicode(x) for x in values):
         raise InputError(
-            f'{source}, line {number}: expected {{"prompt": "text"}} with optional id, category and '
-            f"split as non-empty strings, got {line[:60]!r}"
+            f'{source}, line {number}: expected {{"prompt": "text"}} with optional id, category '
+            f"and split as non-empty strings, got {line[:60]!r}"
         )
     return Prompt(*values)
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether no half of a surrogate pair is in it: JSON can spell one, no tokenizer takes it."""
+    return not any("\ud800" <= x <= "\udfff" for x in text)

@@ -151,7 +151,7 @@ class Decoder:
         )
 
     def _draft_price(self, draft: Draft, rows: int, context_lens: NDArray[np.int64]) -> float:
-        """Modelled seconds of the next step: the roots take in what was committed since the last."""
+        """Modelled seconds of the next step; the roots take in what was committed before."""
         batch, context = self.batch, float(context_lens.mean())
         if draft.steps:
             return float(self.costs.draft_step(batch, rows, context))

@@ -1,8 +1,8 @@
 """Policies side by side: every policy decodes the same requests, a round at a time in turn.
 
-Each policy is a lane with its own cache and queue. The lane that has produced the fewest tokens runs
-the next round, so all lanes see the same minutes of the machine, and their ratios do not depend on
-what else it was doing.
+Each policy is a lane with its own cache and queue. The lane that has produced the fewest tokens
+runs the next round, so all lanes see the same minutes of the machine, and their ratios do not
+depend on what else it was doing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A decoding run: prompts, policies and batch sizes in; lane results, checked against plain, out."""
+"""A decoding run: prompts, policies, batch sizes in; lane results, checked against plain, out."""
 
 from __future__ import annotations
 
@@ -80,8 +80,8 @@ class Session:
             tokens = tuple(self.tokenizer.chat(prompt.text, chat=workload.chat))
             if len(tokens) + workload.max_new_tokens > shape.max_context:
                 raise InputError(
-                    f"prompt {prompt.id}: {len(tokens)} tokens and {workload.max_new_tokens} new ones "
-                    f"exceed the model's {shape.max_context}: shorten it or --max-new-tokens"
+                    f"prompt {prompt.id}: {len(tokens)} tokens and {workload.max_new_tokens} new "
+                    f"ones exceed the model's {shape.max_context}: shorten it or --max-new-tokens"
                 )
             requests.append(
                 Request(prompt.id, prompt.category, prompt.split, tokens, workload.max_new_tokens)

@@ -1,10 +1,10 @@
 """Rounds on disk: one line per round and request, as a compressed npz of plain arrays.
 
-Columns, each of the same length: run (index into the arrays lane_*), round (within the run, counted
-rounds only), request (arrival order), context (committed tokens before the round), tree_size (tokens
-verified, root included), accepted (draft tokens), committed (tokens), verify_tokens (of the whole
-pass, padding included), draft_steps, and seconds, draft_seconds, verify_seconds, modelled_seconds of
-the whole round. Per run: lane_policy, lane_drafter, lane_batch, lane_category, lane_split.
+Columns, each of the same length: run (index into the arrays lane_*), round (within the run,
+counted rounds only), request (arrival order), context (committed tokens before the round),
+tree_size (tokens verified, root included), accepted (draft tokens), committed (tokens),
+verify_tokens (of the whole pass, padding included), draft_steps, and seconds, draft_seconds,
+verify_seconds, modelled_seconds of the whole round. Per run: lane_policy, lane_drafter, lane_batch, lane_category, lane_split.
 """
 
 from __future__ import annotations

@@ -30,8 +30,8 @@ class LoadedModel:
         """The model's own tokenizer; ModelError for a bare shape, which has none."""
         if self.source.path is None:
             raise ModelError(
-                f"{self.source.name} has random weights and no tokenizer: expected a model directory "
-                "or a fetched model for text"
+                f"{self.source.name} has random weights and no tokenizer: expected a model "
+                "directory or a fetched model for text"
             )
         return Tokenizer(self.source.path)
 

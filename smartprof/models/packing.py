@@ -1,9 +1,9 @@
 """Linear layers: plain, or with weights laid out once for oneDNN.
 
 On CPUs a plain float32 product of a few tokens runs far from memory speed on some processors; with
-prepacked weights it does not, but one or two tokens may then take longer than four. Which is fastest
-depends on processor, shape and token count, so it is measured when a model is loaded. Knows nothing
-about transformers.
+prepacked weights it does not, but one or two tokens may then take longer than four. Which is
+fastest depends on processor, shape and token count, so it is measured when a model is loaded. Knows
+nothing about transformers.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ def prepack_all(linears: Sequence[Linear]) -> SmallCounts:
 def choose_small_counts(seconds: dict[tuple[bool, int], float]) -> SmallCounts:
     """The fastest way for each small count.
 
-    seconds: {(plain, tokens): seconds of all layers}, plain products for 1 ... FULL_TILE - 1 tokens,
-    prepacked ones for 1 ... FULL_TILE. Plain products are used for a run of counts from 1 on.
+    seconds: {(plain, tokens): seconds of all layers}, plain products for 1 ... FULL_TILE - 1
+    tokens, prepacked ones for 1 ... FULL_TILE. Plain ones are used for a run of counts from 1 on.
     """
     plain_to, run_as = 0, {}
     for tokens in range(1, FULL_TILE):

@@ -145,7 +145,7 @@ def attention(query: Tensor, keys: Tensor, values: Tensor, plan: Attention) -> T
 
 
 def rotate(x: Tensor, turn: Tensor) -> Tensor:
-    """Rotary positions: x [M, heads, head_dim] turned by unit complex numbers [M, 1, head_dim/2]."""
+    """Rotary positions: x [M, heads, head_dim] times unit complex numbers [M, 1, head_dim / 2]."""
     pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
     return torch.view_as_real(pairs * turn).flatten(-2).to(x.dtype)
 

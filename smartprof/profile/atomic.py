@@ -11,7 +11,7 @@ from smartprof.errors import SmartprofError
 
 
 def write_atomically(content: str | bytes, path: Path, force: bool) -> None:
-    """Write text (as UTF-8) or bytes through a temporary file in the same folder, synced before it is renamed.
+    """Write text (as UTF-8) or bytes through a temporary file in the same folder, synced.
 
     Whatever happens, an interrupt too, `path` holds either the old content or all of the new one.
     Raises SmartprofError if it exists and may not be replaced, or cannot be written.

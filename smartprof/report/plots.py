@@ -28,7 +28,7 @@ MILLISECONDS = 1e3
 
 
 def plot_surfaces(profile: Profile, path: Path) -> None:
-    """Verify seconds against tokens: anchors as points, fit as lines, knee marked; one panel a context."""
+    """Verify seconds against tokens, a panel a context: anchors, fit, and the knee marked."""
     contexts = sorted({x.context or 0 for x in profile.verify.curves})
     figure, panels = plt.subplots(
         1, len(contexts), figsize=(5.2 * len(contexts), 4.2), sharey=True, squeeze=False
@@ -123,8 +123,8 @@ def _save(figure: Figure, path: Path) -> None:
         figure.savefig(path, dpi=DPI, bbox_inches="tight")
     except (OSError, ValueError) as error:
         raise SmartprofError(
-            f"{path}: cannot write the figure ({error}): choose a folder that can be written and an "
-            "ending such as .png or .svg"
+            f"{path}: cannot write the figure ({error}): choose a folder that can be written and "
+            "an ending such as .png or .svg"
         ) from error
     finally:
         plt.close(figure)

@@ -34,8 +34,8 @@ class Run:
     seconds, tokens_per_second, speedup, share: wall clock, of counted rounds, prefill apart.
     modelled_speedup: the same rounds priced by the profile, plain decoding likewise.
     speedup_low, speedup_high: 95 % bootstrap interval over prompts.
-    accepted_per_round, tree_size, draft_steps: means over requests of per-round means; the tree size
-    counts the root.
+    accepted_per_round, tree_size, draft_steps: means over requests of per-round means; the tree
+    size counts the root.
     """
 
     policy: str
@@ -93,8 +93,7 @@ def summarise_runs(results: Sequence[LaneResult], device_match: bool) -> list[Ru
         own = [x for x in results if (x.policy, x.batch) == (policy, batch)]
         plain = [x for x in results if (x.policy, x.batch) == ("plain", batch)]
         runs.append(_run(own, plain, ALL, device_match))
-        categories = list(dict.fromkeys(x.category for x in own))
-        for category in categories if len(categories) > 1 else []:
+        for category in dict.fromkeys(x.category for x in own):
             pairs = [[x for x in lanes if x.category == category] for lanes in (own, plain)]
             runs.append(_run(pairs[0], pairs[1], category, device_match))
     return runs
@@ -151,7 +150,7 @@ def _run(
 def _speedups(
     mine: _PerRequest, reference: _PerRequest
 ) -> tuple[float, float, float, float | None]:
-    """Speedup, its interval over prompts, and the speedup on prompts whose plain output is no loop."""
+    """Speedup, its interval over prompts, and the speedup where plain output is no loop."""
     prompts = np.unique(np.concatenate([mine.prompt, reference.prompt]))
     columns = [
         [values[lane.prompt == x].sum() for x in prompts]

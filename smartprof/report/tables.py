@@ -147,7 +147,10 @@ def runs_table(runs: Sequence[Run], heading: str) -> Table:
     columns += ["tree", "draft/verify/rest", "identical"]
     for name in columns:
         table.add_column(name, justify="left" if name in ("policy", "category") else "right")
+    one_category = len({x.category for x in runs}) <= 2  # it and all of them: the same line twice
     for run in runs:
+        if one_category and run.category != "all":
+            continue
         table.add_row(*_run_cells(run), style="bold" if run.category == "all" else None)
     table.caption = run_notes(runs)
     return table

@@ -1,0 +1,246 @@
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from smartprof import __version__, device
+from smartprof.calibrate import sweep
+from smartprof.calibrate.plan import QUANTITIES, Plan, Point
+from smartprof.calibrate.run import Calibration, Step, open_journal, prepare, run
+from smartprof.calibrate.sweep import VISITS
+from smartprof.calibrate.timing import MAX_SAMPLES, MIN_SAMPLES, visit
+from smartprof.device import resolve_device
+from smartprof.drafters.table import make_drafter
+from smartprof.errors import SmartprofError
+from smartprof.models.loading import load_model
+from smartprof.profile.files import load_profile, save_profile
+from smartprof.profile.schema import Profile, Surface
+from tests.profiles import assert_sound
+
+BUDGET = 1.0
+
+
+@pytest.fixture(scope="module", autouse=True)
+def hurry() -> Iterator[None]:
+    """The fewest samples a visit, and no threads that wait for each other on a busy machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(device, "physical_cores", lambda: 1)
+        patch.setattr(sweep, "VERIFY_SECONDS", 0.0)
+        patch.setattr(sweep, "DRAFT_SECONDS", 0.0)
+        yield
+
+
+@pytest.fixture(scope="module")
+def prepared() -> Calibration:
+    found = resolve_device("cpu")
+    model = load_model("shape:tiny-llama", found)
+    return prepare(found, model, make_drafter("ngram"), "quick", BUDGET, "smartprof calibrate")
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A whole calibration and every step that it reported."""
+
+    profile: Profile
+    steps: list[Step]
+    plan: Plan
+
+
+@pytest.fixture(scope="module")
+def finished(prepared: Calibration, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    steps: list[Step] = []
+    journal = open_journal(prepared, tmp_path_factory.mktemp("whole") / "p.json")
+    profile = run(prepared, journal, {}, steps.append)
+    return Finished(profile, steps, prepared.plan)
+
+
+def surfaces(profile: Profile) -> dict[str, Surface]:
+    drafter = profile.drafters["ngram"]
+    return {
+        "verify": profile.verify,
+        "plain_decode": profile.plain_decode,
+        "round_overhead": profile.round_overhead,
+        "draft_step": drafter.draft_step,
+        "draft_catchup": drafter.draft_catchup,
+    }
+
+
+def test_every_planned_point_is_an_anchor_of_its_quantity(finished: Finished) -> None:
+    for quantity, surface in surfaces(finished.profile).items():
+        planned = [x for x in finished.plan.fitted if x.quantity == quantity]
+        sizes = Counter(x.size for x in planned)
+        assert Counter(x.size for x in surface.anchors) == sizes, quantity
+        assert min(x.samples for x in surface.anchors) >= MIN_SAMPLES
+
+
+def test_the_profile_answers_exactly_at_its_anchors_and_everywhere_else(finished: Finished) -> None:
+    assert_sound(finished.profile)
+
+
+def test_held_out_passes_are_measured_and_judged(finished: Finished) -> None:
+    quality = finished.profile.quality
+    held_out = {(x.batch, x.size, x.context) for x in finished.plan.held_out}
+    assert {(x.batch, x.size, x.context) for x in quality.points} == held_out
+    assert quality.held_out.count == len(held_out) == 10
+    assert quality.held_out.mean_abs_pct is not None
+    fitted = {(x.batch, x.size, x.context) for x in finished.profile.verify.anchors}
+    assert not held_out & fitted
+    assert quality.noise_floor_pct is not None
+    by_size = list(quality.strata.values())[:3]
+    assert sum(x.count for x in by_size) == 10
+
+
+def test_what_was_left_out_is_a_warning(finished: Finished) -> None:
+    assert "left out: context 1024: the model ends at 512" in finished.profile.quality.warnings
+
+
+def test_the_profile_says_what_it_is_valid_for_and_how_it_was_made(finished: Finished) -> None:
+    key = finished.profile.key
+    assert (key.device.kind, key.device.threads) == ("cpu", 1)
+    assert (key.target.name, key.dtype, key.execution) == ("tiny-llama", "float32", "eager")
+    assert key.software.smartprof == __version__
+    provenance = finished.profile.provenance
+    assert (provenance.kind, provenance.command) == ("measured", "smartprof calibrate")
+
+
+def test_every_shape_and_repetition_is_counted(finished: Finished) -> None:
+    quality = finished.profile.quality
+    points = finished.plan.fitted + finished.plan.held_out
+    assert quality.shapes == len(points) == len({x.point for x in finished.steps})
+    in_anchors = sum(x.samples for s in surfaces(finished.profile).values() for x in s.anchors)
+    assert quality.forwards == in_anchors + sum(x.samples for x in quality.points)
+
+
+def test_progress_names_the_shape_and_counts_visits(finished: Finished) -> None:
+    assert [x.visits for x in finished.steps] == list(range(1, len(finished.steps) + 1))
+    assert {x.point.quantity for x in finished.steps} == set(QUANTITIES)
+    elapsed = [x.elapsed_seconds for x in finished.steps]
+    assert elapsed == sorted(elapsed)
+    assert {x.budget_seconds for x in finished.steps} == {BUDGET}
+
+
+def test_points_are_visited_in_random_order(finished: Finished) -> None:
+    first = [x.point for x in finished.steps[:40]]
+    assert first != sorted(first)
+    assert len({x.quantity for x in first}) > 2
+
+
+def test_a_saved_profile_is_loaded_as_it_was(finished: Finished, tmp_path: Path) -> None:
+    path = tmp_path / "p.json"
+    saved = save_profile(finished.profile, path)
+    assert load_profile(path) == saved
+    assert saved == finished.profile.model_copy(update={"checksum": saved.checksum})
+    assert json.loads(path.read_text())["checksum"] == saved.checksum
+    with pytest.raises(SmartprofError):
+        save_profile(finished.profile, path)
+
+
+@pytest.fixture
+def small(prepared: Calibration) -> Calibration:
+    """All five quantities at two batches and few sizes; no time for a second visit."""
+    fitted = tuple(x for x in prepared.plan.fitted if x.batch <= 4 and x.size <= 16)
+    held_out = (Point("verify", 2, 7, 64), Point("verify", 3, 11, 64))
+    plan = replace(prepared.plan, fitted=fitted, held_out=held_out)
+    return replace(prepared, plan=plan, budget_seconds=0.0)
+
+
+def test_an_interrupted_calibration_resumes_with_all_that_was_measured(
+    small: Calibration, tmp_path: Path
+) -> None:
+    out = tmp_path / "p.json"
+
+    def interrupt(step: Step) -> None:
+        if step.visits == 9:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(small, open_journal(small, out), {}, interrupt)
+    known = open_journal(small, out).read()
+    assert len(known) == 9
+    steps: list[Step] = []
+    profile = run(small, open_journal(small, out), known, steps.append)
+    everything = set(small.plan.fitted + small.plan.held_out)
+    assert {x.point for x in steps} == everything - set(known)
+    assert len(steps) == len(everything) - 9  # nothing is measured twice without need
+    total = open_journal(small, out).read()
+    for point, samples in known.items():
+        assert total[point] == samples
+    assert profile.quality.forwards == sum(len(x) for x in total.values())
+    for anchor in profile.verify.anchors:
+        assert anchor.batch is not None
+        assert anchor.context is not None
+        point = Point("verify", anchor.batch, anchor.size, anchor.context)
+        assert anchor.samples == len(total[point])
+
+
+def test_an_interrupt_while_a_shape_runs_loses_that_visit_alone(
+    small: Calibration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "p.json"
+    calls = iter(range(100))
+
+    def interrupted(*_: object, **__: object) -> list[float]:
+        if next(calls) == 4:
+            raise KeyboardInterrupt
+        return [0.001, 0.002, 0.003]
+
+    monkeypatch.setattr(sweep, "visit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(small, open_journal(small, out), {}, lambda _: None)
+    known = open_journal(small, out).read()
+    assert list(known.values()) == [[0.001, 0.002, 0.003]] * 4
+
+
+def test_the_unfinished_run_of_another_mode_is_not_continued(
+    small: Calibration, tmp_path: Path
+) -> None:
+    out = tmp_path / "p.json"
+    open_journal(small, out).start()
+    other = replace(small, plan=replace(small.plan, mode=replace(small.plan.mode, name="full")))
+    with pytest.raises(SmartprofError) as error:
+        open_journal(other, out).read()
+    assert "--fresh" in str(error.value)
+
+
+def test_with_time_left_every_point_gets_its_visits_before_any_gets_more(
+    small: Calibration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep, "visit", lambda *_, **__: [0.001] + [0.003] * (MIN_SAMPLES - 1))
+    visits: Counter[Point] = Counter()
+
+    def count(step: Step) -> None:
+        visits[step.point] += 1
+        if visits[step.point] > VISITS:
+            raise KeyboardInterrupt
+
+    patient = replace(small, budget_seconds=600.0)
+    with pytest.raises(KeyboardInterrupt):
+        run(patient, open_journal(small, tmp_path / "p.json"), {}, count)
+    assert set(visits) == set(small.plan.fitted + small.plan.held_out)
+    assert sorted(visits.values())[:-1] == [VISITS] * (len(visits) - 1)
+
+
+def test_a_settled_calibration_ends_before_its_budget(
+    small: Calibration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep, "visit", lambda *_, **__: [0.002] * MIN_SAMPLES)
+    steps: list[Step] = []
+    patient = replace(small, budget_seconds=600.0)
+    run(patient, open_journal(small, tmp_path / "p.json"), {}, steps.append)
+    assert len(steps) == VISITS * len(small.plan.fitted + small.plan.held_out)
+
+
+def test_a_visit_leaves_its_warm_up_out_and_never_takes_fewer_than_the_least_samples() -> None:
+    calls = iter(range(1000))
+    expected = [float(x + 2) for x in range(MIN_SAMPLES)]
+    assert visit(lambda: float(next(calls)), 0.0, warm_up=2) == expected
+    assert next(calls) == MIN_SAMPLES + 2
+
+
+def test_a_visit_ends_at_the_most_samples_however_much_time_is_left() -> None:
+    assert len(visit(lambda: 1e-9, 600.0, warm_up=0)) == MAX_SAMPLES
