@@ -156,10 +156,11 @@ def show(
     """Print a profile for a person."""
     from smartprof.profile.files import find_profile, load_profile
     from smartprof.report.json_files import require_writable
-    from smartprof.report.plots import plot_surfaces
+    from smartprof.report.plots import plot_surfaces, require_plottable
 
     if plot:
         require_writable(plot, force)
+        require_plottable(plot)
     path = find_profile(profile)
     loaded = load_profile(path)
     _print_profile(loaded, False, path)
@@ -235,7 +236,10 @@ def decode(
 ) -> None:
     """Decode prompts under a profile, losslessly, and report the speedup over plain decoding."""
     from smartprof.commands import DecodeRequest, decode_report
+    from smartprof.report.plots import require_plottable
 
+    if plot:
+        require_plottable(plot)
     request = DecodeRequest(
         profile=profile,
         policies=tuple(x.strip() for x in policy.split(",") if x.strip()),

@@ -14,10 +14,10 @@ from smartprof.decode.run import LaneResult
 from smartprof.decode.session import Session, Step, Workload
 from smartprof.device import describe_device, resolve_device
 from smartprof.drafters.table import make_drafter
-from smartprof.errors import ProfileError
+from smartprof.errors import InputError, ProfileError
 from smartprof.models.loading import load_model
 from smartprof.models.tokenizer import Tokenizer
-from smartprof.policies.table import make_policy
+from smartprof.policies.table import POLICIES, make_policy
 from smartprof.profile.cost import CostModel
 from smartprof.profile.files import find_profile, load_profile
 from smartprof.profile.keys import KeyMatch, compare_keys
@@ -67,6 +67,10 @@ def decode_report(
     """Load everything, decode, and summarise. Raises before decoding whatever can be known then."""
     for path in request.files:
         require_writable(path, request.force)
+    if len(set(request.files)) < len(request.files):
+        raise InputError("expected different files for --json, --plot and --trace, got one twice")
+    if not request.policies:
+        raise InputError(f"expected --policy to name one of {', '.join(POLICIES)}, got none")
     for policy in request.policies:
         make_policy(policy)
     make_drafter(request.drafter)
@@ -82,9 +86,8 @@ def decode_report(
     for warning in match.warnings:
         say(f"warning: {warning}")
     session = Session(model, costs, lambda: make_drafter(request.drafter))
-    workload = Workload(
-        prompts, request.policies, request.batches, request.max_new_tokens, request.chat
-    )
+    batches = tuple(dict.fromkeys(request.batches))
+    workload = Workload(prompts, request.policies, batches, request.max_new_tokens, request.chat)
     lanes = list(session.run(workload, _bar(progress)))
     return DecodeReport(
         heading=_heading(profile, here, match.device_match, prompts),

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 RESAMPLES = 400
-NORMAL_MAD = 1.4826  # MAD to standard deviation for normal noise
 
 
 @dataclass(frozen=True)
@@ -33,8 +32,8 @@ def summarise(samples: Sequence[float]) -> Summary:
         raise ValueError("no samples")
     median = float(np.median(values))
     spread = float(np.median(np.abs(values - median)))
-    if values.size < 3:  # too few to resample: the range is all there is
-        half = float(np.ptp(values)) / 2 if values.size > 1 else NORMAL_MAD * spread
+    if values.size < 3:  # too few to resample; of one alone nothing is known but its size
+        half = float(np.ptp(values)) / 2 if values.size > 1 else median
         return Summary(median, spread, half, values.size)
     low, high = bootstrap_interval(values, lambda x: np.median(x, axis=-1))
     return Summary(median, spread, (high - low) / 2, values.size)

@@ -246,16 +246,17 @@ def test_prompts_are_cycled_to_three_times_the_batch() -> None:
 
 
 def test_a_changed_token_is_found_and_a_tie_is_told_apart(model: Transformer) -> None:
-    request = _requests(1, seed=9)[0]
-    plain = _outputs(_run(model, "plain", [request], 1))[0]
+    lane = _run(model, "plain", _requests(1, seed=9), 1)
+    done = lane.finished[0]
+    plain = [*done.output]
     target = Target(model, 1, CAPACITY)
-    assert compare(target, request.tokens, plain, plain).identical
-    wrong = [*plain]
-    wrong[20] = (wrong[20] + 1) % TINY.vocab
-    found = compare(target, request.tokens, wrong, plain)
+    assert compare(target, done, plain, frozenset()).identical
+    done.output[20] = (plain[20] + 1) % TINY.vocab
+    found = compare(target, done, plain, frozenset())
     assert found.changed >= 1
     assert not found.identical
-    assert not compare(target, request.tokens, plain[:-3], plain).identical
+    done.output[:] = plain[:-3]
+    assert not compare(target, done, plain, frozenset()).identical
 
 
 def test_a_request_ends_at_its_first_end_of_sequence() -> None:

@@ -1,4 +1,4 @@
-"""The rule by which an output counts as plain decoding's, on a model whose ties are made to order."""
+"""When an output counts as plain decoding's, on a model whose ties are made to order."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from smartprof.decode.equality import MOST_TIES, TIE, Equality, compare
+from smartprof.decode.requests import Progress, Request
 from smartprof.decode.target import Target
 from smartprof.models.shapes import named_shape
 from smartprof.models.transformer import Transformer
@@ -57,6 +58,14 @@ def gap_between_the_two_best(target: Target, tokens: list[int]) -> float:
     return float(best[0] - best[1])
 
 
+def check(
+    target: Target, output: list[int], plain: list[int], eos: frozenset[int] = frozenset()
+) -> Equality:
+    """Compare an output of PROMPT that should have LENGTH tokens or end in `eos`."""
+    request = Request("p", "test", "test", tuple(PROMPT), LENGTH)
+    return compare(target, Progress(request, 0, output), plain, eos)
+
+
 def test_the_made_up_models_have_ties_or_clear_winners() -> None:
     close, clear = target_of(1e-6), target_of(1e-2)
     assert 0 < gap_between_the_two_best(close, [*PROMPT]) < TIE
@@ -66,7 +75,7 @@ def test_the_made_up_models_have_ties_or_clear_winners() -> None:
 def test_plain_decoding_is_identical_to_itself() -> None:
     target = target_of(1e-6)
     plain = plain_output(target)
-    assert compare(target, PROMPT, plain, plain) == Equality(LENGTH, 0, 0)
+    assert check(target, plain, plain) == Equality(LENGTH, 0, 0)
 
 
 @pytest.mark.parametrize("place", [0, 5, LENGTH - 1])
@@ -75,7 +84,7 @@ def test_the_second_best_token_within_the_tie_is_counted_as_a_tie(place: int) ->
     plain = plain_output(target)
     output = [*plain]
     output[place] ^= 128
-    found = compare(target, PROMPT, output, plain)
+    found = check(target, output, plain)
     # what follows is the same text to this model, so plain decoding would go on the same way
     assert found == Equality(LENGTH, 1, 0)
     assert found.identical
@@ -87,7 +96,7 @@ def test_the_second_best_token_beyond_the_tie_is_a_changed_token(place: int) -> 
     plain = plain_output(target)
     output = [*plain]
     output[place] ^= 128
-    found = compare(target, PROMPT, output, plain)
+    found = check(target, output, plain)
     assert found.ties == 0
     assert found.changed >= 1
     assert not found.identical
@@ -97,7 +106,7 @@ def test_a_third_best_token_is_changed_however_close_the_best_two_are() -> None:
     target = target_of(1e-6)
     plain = plain_output(target)
     third = int(last_logits(target, [*PROMPT]).topk(3).indices[2])
-    assert compare(target, PROMPT, [third, *plain[1:]], plain).changed >= 1
+    assert check(target, [third, *plain[1:]], plain).changed >= 1
 
 
 def test_a_different_branch_after_a_tie_is_judged_by_its_own_prefix() -> None:
@@ -106,10 +115,10 @@ def test_a_different_branch_after_a_tie_is_judged_by_its_own_prefix() -> None:
     plain = plain_output(target)
     other = [plain[0] ^ 128]
     other += plain_output(target, (*PROMPT, other[0]))[: LENGTH - 1]
-    found = compare(target, PROMPT, other, plain)
+    found = check(target, other, plain)
     assert found.changed + found.ties == 1  # only the first token is not the best
     wrong = [*other[:-1], (other[-1] + 1) % TINY.vocab]
-    again = compare(target, PROMPT, wrong, plain)
+    again = check(target, wrong, plain)
     assert again.changed + again.ties == found.changed + found.ties + 1
 
 
@@ -117,8 +126,16 @@ def test_a_different_branch_after_a_tie_is_judged_by_its_own_prefix() -> None:
 def test_an_output_that_ends_early_or_late_is_not_identical(kept: int) -> None:
     target = target_of(1e-6)
     plain = plain_output(target)
-    assert compare(target, PROMPT, plain[:kept], plain).changed == LENGTH - kept
-    assert compare(target, PROMPT, plain, plain[:kept]).changed == LENGTH - kept
+    assert check(target, plain[:kept], plain).changed == LENGTH - kept
+    assert check(target, plain, plain[:kept]).changed == LENGTH - kept
+
+
+def test_an_output_that_loses_its_end_after_a_tie_is_not_identical() -> None:
+    target = target_of(1e-6)
+    plain = plain_output(target)
+    short = [plain[0] ^ 128, *plain[1:5]]
+    assert check(target, short, plain).changed == 1
+    assert check(target, short, plain, frozenset({short[-1]})).changed == 0
 
 
 def test_more_than_one_tie_in_a_thousand_is_not_rounding() -> None:

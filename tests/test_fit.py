@@ -47,7 +47,9 @@ def curve_at(surface: Surface, batch: int, context: int) -> Curve:
     return next(x for x in surface.curves if (x.batch, x.context) == (batch, context))
 
 
-def summaries(values: Mapping[int, float], half: float = 0.0) -> dict[tuple[int, int, int], Summary]:
+def one_curve(
+    values: Mapping[int, float], half: float = 0.0
+) -> dict[tuple[int, int, int], Summary]:
     return {(1, x, 64): Summary(y, 0.0, half, 5) for x, y in values.items()}
 
 
@@ -177,17 +179,17 @@ def test_free_tokens_are_those_worked_out_by_hand(
 
 def test_a_jump_beyond_noise_between_adjacent_sizes_is_a_step() -> None:
     values = {1: 1.0, 2: 1.01, 3: 1.5, 4: 1.52, 8: 3.0}
-    assert fit_surface("verify", summaries(values)).curves[0].steps == [3]
+    assert fit_surface("verify", one_curve(values)).curves[0].steps == [3]
 
 
 def test_a_jump_within_the_two_intervals_is_no_step() -> None:
     values = {1: 1.0, 2: 1.01, 3: 1.5, 4: 1.52, 8: 3.0}
-    assert fit_surface("verify", summaries(values, half=0.3)).curves[0].steps == []
+    assert fit_surface("verify", one_curve(values, half=0.3)).curves[0].steps == []
 
 
 def test_a_small_jump_a_fall_and_a_gap_in_the_sizes_are_no_steps() -> None:
     values = {1: 1.0, 2: 1.04, 3: 0.5, 5: 2.0, 8: 4.0}
-    assert fit_surface("verify", summaries(values)).curves[0].steps == []
+    assert fit_surface("verify", one_curve(values)).curves[0].steps == []
 
 
 def test_a_missing_curve_is_an_error_in_one_line_and_not_a_guess() -> None:

@@ -95,7 +95,13 @@ def test_seconds_keep_three_digits_and_a_unit(seconds: float | None, text: str) 
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.9996, "1 s"), (9.9996e-4, "1 ms"), (9.9996e-7, "1 us"), (1234.5, "1234 s"), (999.7, "1000 s")],
+    [
+        (0.9996, "1 s"),
+        (9.9996e-4, "1 ms"),
+        (9.9996e-7, "1 us"),
+        (1234.5, "1234 s"),
+        (999.7, "1000 s"),
+    ],
 )
 def test_seconds_are_never_printed_with_an_exponent(seconds: float, text: str) -> None:
     assert seconds_text(seconds) == text
@@ -103,7 +109,13 @@ def test_seconds_are_never_printed_with_an_exponent(seconds: float, text: str) -
 
 @pytest.mark.parametrize(
     ("count", "text"),
-    [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (3 << 20, "3.0 MiB"), (1.5 * (1 << 30), "1.5 GiB")],
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (3 << 20, "3.0 MiB"),
+        (1.5 * (1 << 30), "1.5 GiB"),
+    ],
 )
 def test_bytes_are_in_binary_units(count: float, text: str) -> None:
     assert bytes_text(count) == text

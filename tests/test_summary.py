@@ -183,7 +183,9 @@ def test_equality_sums_over_categories_and_is_unknown_where_it_was_not_checked()
 
 def test_there_is_one_line_per_policy_and_batch_and_one_per_category() -> None:
     lanes = [
-        lane(policy, [record(range(batch)) for _ in range(4)], ("a", "b")[:batch], category=category)
+        lane(
+            policy, [record(range(batch)) for _ in range(4)], ("a", "b")[:batch], category=category
+        )
         for category in ("code", "editing")
         for batch in (1, 2)
         for policy in ("plain", "smart")

@@ -72,8 +72,8 @@ class Journal:
             return ""
         except OSError as error:
             raise SmartprofError(
-                f"{self.path}: cannot read an unfinished run ({error.strerror}): remove it or choose "
-                "another --out"
+                f"{self.path}: cannot read an unfinished run ({error.strerror}): remove it or "
+                "choose another --out"
             ) from error
 
     def _cut_short(self, text: str) -> bool:

@@ -168,7 +168,9 @@ def _sparse_sizes(mode: Mode, batch: int) -> set[int]:
 def _other_points(mode: Mode, batches: tuple[int, ...], contexts: tuple[int, ...]) -> list[Point]:
     points = [Point("plain_decode", x, x, y) for x in batches for y in contexts]
     points += [
-        Point("round_overhead", x, y, contexts[0]) for x in batches for y in sorted({x, 4 * x, 64})
+        Point("round_overhead", x, y, contexts[0])
+        for x in batches
+        for y in sorted({x, 64, mode.top})
     ]
     points += [
         Point("draft_step", x, y, z)

@@ -17,6 +17,7 @@ from smartprof.decode.requests import Progress, Request
 from smartprof.decode.rounds import Decoder
 from smartprof.decode.target import Target
 from smartprof.drafters.base import Drafter
+from smartprof.errors import InputError
 from smartprof.policies.base import NO_NODES
 from smartprof.policies.plain import Plain
 from smartprof.stats import Summary, summarise
@@ -26,8 +27,9 @@ from smartprof.trees.packed import pack
 Samples = dict[Point, list[float]]
 TARGET_HALF_WIDTH = {"cpu": 0.02, "cuda": 0.005}
 VISITS = 3  # of every point, in different orders: one that fell into a busy moment is outvoted
+DRAFT_VISITS = 2
 SETTLED_SAMPLES = 2 * VISITS
-VERIFY_SECONDS = 0.15  # of one visit; long passes take what their fewest samples take
+VERIFY_SECONDS = 0.12  # of one visit; long passes take what their fewest samples take
 DRAFT_SECONDS = 0.03
 
 
@@ -60,34 +62,57 @@ def sweep(bench: Bench, plan: Plan, known: Samples, budget_seconds: float) -> It
     goal = TARGET_HALF_WIDTH[bench.target.model.device.type]
     end = time.perf_counter() + budget_seconds
     fresh = set(samples)
-    for point in _schedule(samples, goal, end):
+    widths = _Widths(samples)
+    for point in _schedule(samples, widths, goal, end):
         seconds = DRAFT_SECONDS if point.quantity.startswith("draft") else VERIFY_SECONDS
         found = visit(sampler(bench, point), seconds, warm_up=int(point in fresh))
         fresh.discard(point)
         samples[point] += found
+        widths.forget(point)
         yield Visit(point, tuple(found))
 
 
-def _schedule(samples: Samples, goal: float, end: float) -> Iterator[Point]:
+class _Widths:
+    """Relative half-widths of the points' medians, worked out again only where samples came."""
+
+    def __init__(self, samples: Samples) -> None:
+        self._samples = samples
+        self._known: dict[Point, float] = {}
+
+    def forget(self, point: Point) -> None:
+        """A point has new samples."""
+        self._known.pop(point, None)
+
+    def of(self, point: Point) -> float:
+        """Half-width over median of a point with samples."""
+        if point not in self._known:
+            self._known[point] = relative_half_width(summarise(self._samples[point]))
+        return self._known[point]
+
+
+def _schedule(samples: Samples, widths: _Widths, goal: float, end: float) -> Iterator[Point]:
     """Each point until it was visited often enough; past the end only those never visited."""
     order = list(samples)
+    visits = {x: len(y) // MIN_SAMPLES for x, y in samples.items()}
     rng = np.random.default_rng(0)
     for wanted in range(1, VISITS + 1):
         rng.shuffle(order)
         for point in order:
             late = time.perf_counter() > end
-            if len(samples[point]) < (1 if late else wanted * MIN_SAMPLES):
+            if visits[point] < (1 if late else min(wanted, _most_visits(point))):
+                visits[point] += 1
                 yield point
     while time.perf_counter() < end:
-        widest = max(samples, key=lambda x: relative_half_width(summarise(samples[x])))
-        if _settled(samples[widest], goal):
+        open_points = [x for x in samples if len(samples[x]) < SETTLED_SAMPLES]
+        widest = max(open_points or samples, key=widths.of)
+        if not open_points and widths.of(widest) <= goal:
             return
         yield widest
 
 
-def _settled(samples: Sequence[float], goal: float) -> bool:
-    """Small interval over several visits' worth of samples."""
-    return len(samples) >= SETTLED_SAMPLES and relative_half_width(summarise(samples)) <= goal
+def _most_visits(point: Point) -> int:
+    """Drafting is timed hundreds of times in a visit, and setting a visit up costs more."""
+    return DRAFT_VISITS if point.quantity.startswith("draft") else VISITS
 
 
 def relative_half_width(summary: Summary) -> float:
@@ -155,9 +180,16 @@ def _draft_step(bench: Bench, point: Point) -> Callable[[], float]:
     newest = bench.text[(point.context - 1) % len(bench.text)]
     roots = Forest.roots(np.full(point.batch, newest))
     grown = roots.extend(roots.frontier, bench.drafter.expand(roots, roots.frontier))
-    forest = _widened(grown, point.size, bench.text)
+    forest = _widened(grown, point.size, [*bench.text, *range(bench.target.model.shape.vocab)])
     frontier = forest.frontier[: point.size]
-    return lambda: _time_expansion(bench, forest, frontier)
+
+    def sample() -> float:
+        bench.drafter.expand(
+            roots, roots.frontier
+        )  # a new round: nothing is remembered of the last
+        return _time_expansion(bench, forest, frontier)
+
+    return sample
 
 
 def _admit_rows(bench: Bench, point: Point) -> None:
@@ -178,6 +210,11 @@ def _widened(forest: Forest, rows: int, text: Sequence[int]) -> Forest:
         for root in range(roots)
         if (root, token) not in taken
     ][:missing]
+    if len(fresh) < missing:
+        raise InputError(
+            f"expected {rows} distinct draft nodes at batch {roots}, the vocabulary allows only "
+            f"{rows - missing + len(fresh)}: choose a target with a larger vocabulary"
+        )
     parent, token = np.array(fresh).T
     share = np.full(len(fresh), 1.0 / (len(fresh) + forest.size))
     return forest.extend(NO_NODES, Children.checked(parent, token, share))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from smartprof.decode.requests import Progress
 from smartprof.decode.target import Target
 from smartprof.trees.forest import Forest
 from smartprof.trees.packed import pack
@@ -35,19 +36,21 @@ class Equality:
 
 
 def compare(
-    target: Target, prompt: Sequence[int], output: Sequence[int], plain: Sequence[int]
+    target: Target, finished: Progress, plain: Sequence[int], eos: frozenset[int]
 ) -> Equality:
-    """Compare an output with plain decoding's.
+    """Compare the output of a finished request with plain decoding's.
 
     Up to the first difference plain decoding's own output is the witness. From there on the output
     is fed through plain decoding, one token a pass, in row 0 of `target`: each token must be plain
-    decoding's choice given the same prefix, or a tie (the second best, its logit within `TIE`).
+    decoding's choice given the same prefix, or a tie (the second best, its logit within `TIE`). An
+    output that ends without an end of sequence before the requested length has lost a token.
     """
+    prompt, output = finished.request.tokens, finished.output
+    cut = len(output) < finished.request.max_new_tokens and not eos & set(output[-1:])
     shared = next((i for i, (x, y) in enumerate(zip(output, plain, strict=False)) if x != y), None)
-    if shared is None:
-        # No token differs; an output that ends early or late still lost or gained some.
+    if shared is None:  # no token differs, but one output may go on where the other ended
         return Equality(len(output), 0, abs(len(output) - len(plain)))
-    ties = changed = 0
+    ties, changed = 0, int(cut)
     target.prefill(0, [*prompt, *output[:shared]])
     for place in range(shared, len(output)):
         context = [*prompt, *output[:place]]

@@ -159,7 +159,7 @@ class Decoder:
 
     def _price(self, draft: Draft, cut: Cut, state: Round) -> float:
         """Modelled seconds of the whole round."""
-        if not draft.steps:
+        if not draft.steps and cut.pad_to == self.batch:
             return state.plain_seconds
         verify = self.costs.verify(self.batch, cut.pad_to, state.context)
         overhead = self.costs.round_overhead(self.batch, cut.pad_to)

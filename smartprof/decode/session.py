@@ -14,7 +14,7 @@ from smartprof.decode.rounds import Decoder
 from smartprof.decode.run import Lane, LaneResult, cycled, run_lanes
 from smartprof.decode.target import Target
 from smartprof.drafters.base import Drafter
-from smartprof.errors import InputError
+from smartprof.errors import InputError, ModelError
 from smartprof.models.loading import LoadedModel
 from smartprof.policies.table import make_policy
 from smartprof.profile.cost import CostModel
@@ -59,13 +59,12 @@ class Session:
     def run(self, workload: Workload, on_step: Callable[[Step], None]) -> Iterator[LaneResult]:
         """Decode everything; plain decoding always runs along as the reference."""
         labels = list(dict.fromkeys([PLAIN, *workload.policies]))
-        for label in labels:
-            make_policy(label)  # a misspelt option is refused before anything is decoded
         requests = self._requests(workload)
         for batch in workload.batches:
-            self._require_domain(requests, batch)
+            for label in labels:
+                self._require_domain(requests, batch, label)
         for batch in workload.batches:
-            targets = {x: self._target(requests, batch) for x in labels}
+            targets = {x: self._target(requests, batch, x) for x in labels}
             for category in dict.fromkeys(x.category for x in requests):
                 chosen = [x for x in requests if x.category == category]
                 lanes = [self._lane(x, targets[x], chosen, batch) for x in labels]
@@ -78,6 +77,12 @@ class Session:
         requests = []
         for prompt in workload.prompts:
             tokens = tuple(self.tokenizer.chat(prompt.text, chat=workload.chat))
+            if not tokens or max(tokens) >= shape.vocab:
+                found = f"token {max(tokens)}" if tokens else "no token"
+                raise ModelError(
+                    f"prompt {prompt.id}: expected tokens below {shape.vocab}, got {found}: the "
+                    "tokenizer beside the weights is not that of the model"
+                )
             if len(tokens) + workload.max_new_tokens > shape.max_context:
                 raise InputError(
                     f"prompt {prompt.id}: {len(tokens)} tokens and {workload.max_new_tokens} new "
@@ -88,15 +93,17 @@ class Session:
             )
         return requests
 
-    def _require_domain(self, requests: Sequence[Request], batch: int) -> None:
+    def _require_domain(self, requests: Sequence[Request], batch: int, label: str) -> None:
         """Raise DomainError now rather than in the middle of a run."""
-        longest = max(len(x.tokens) + x.max_new_tokens for x in requests)
-        self.costs.plain_decode(batch, longest)
-        self.costs.verify(batch, batch, longest)
+        tokens = batch * (1 + (make_policy(label).most_nodes or 0))
+        self.costs.plain_decode(batch, _longest(requests))
+        self.costs.verify(batch, tokens, _longest(requests))
+        self.costs.round_overhead(batch, tokens)
 
-    def _target(self, requests: Sequence[Request], batch: int) -> Target:
-        longest = max(len(x.tokens) + x.max_new_tokens for x in requests)
-        return Target(self.model.transformer, batch, longest + self.costs.most_tokens)
+    def _target(self, requests: Sequence[Request], batch: int, label: str) -> Target:
+        nodes = make_policy(label).most_nodes
+        tree = self.costs.most_tokens if nodes is None else 1 + nodes
+        return Target(self.model.transformer, batch, _longest(requests) + tree)
 
     def _lane(self, label: str, target: Target, requests: Sequence[Request], batch: int) -> Lane:
         decoder = Decoder(
@@ -121,9 +128,14 @@ class Session:
             )
 
 
+def _longest(requests: Sequence[Request]) -> int:
+    """Most tokens that one of the requests will have committed."""
+    return max(len(x.tokens) + x.max_new_tokens for x in requests)
+
+
 def _compare_all(lane: Lane, plain: dict[int, Progress]) -> Equality:
     checks = [
-        compare(lane.decoder.target, x.request.tokens, x.output, plain[x.index].output)
+        compare(lane.decoder.target, x, plain[x.index].output, lane.decoder.eos)
         for x in lane.finished
     ]
     return sum(checks, Equality(0, 0, 0))

@@ -4,7 +4,8 @@ Columns, each of the same length: run (index into the arrays lane_*), round (wit
 counted rounds only), request (arrival order), context (committed tokens before the round),
 tree_size (tokens verified, root included), accepted (draft tokens), committed (tokens),
 verify_tokens (of the whole pass, padding included), draft_steps, and seconds, draft_seconds,
-verify_seconds, modelled_seconds of the whole round. Per run: lane_policy, lane_drafter, lane_batch, lane_category, lane_split.
+verify_seconds, modelled_seconds of the whole round. Per run: lane_policy, lane_drafter, lane_batch,
+lane_category, lane_split.
 """
 
 from __future__ import annotations

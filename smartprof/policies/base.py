@@ -109,6 +109,11 @@ class Policy(ABC):
         """options: an `options_type`; default: all its defaults."""
         self.options = options if options is not None else self.options_type()
 
+    @property
+    def most_nodes(self) -> int | None:
+        """Most nodes verified per request; None: the policy stays within what was measured."""
+        return None
+
     @abstractmethod
     def grow(self, round: Round) -> NDArray[np.int64]:
         """Frontier nodes to expand next; empty to stop.

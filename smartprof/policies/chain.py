@@ -33,6 +33,11 @@ class Chain(Policy):
     options_type = ChainOptions
     options: ChainOptions
 
+    @property
+    def most_nodes(self) -> int:
+        """As the options say."""
+        return self.options.k
+
     def grow(self, round: Round) -> NDArray[np.int64]:
         """Each branch's end, while it is shorter than K and something was proposed below it."""
         forest = round.forest

@@ -33,6 +33,11 @@ class Eagle2(Policy):
     options_type = Eagle2Options
     options: Eagle2Options
 
+    @property
+    def most_nodes(self) -> int:
+        """As the options say."""
+        return self.options.m
+
     def grow(self, round: Round) -> NDArray[np.int64]:
         """Each request's k most probable nodes of the newest layer; empty at full depth."""
         forest = round.forest

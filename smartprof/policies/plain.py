@@ -15,6 +15,11 @@ class Plain(Policy):
 
     name: ClassVar[str] = "plain"
 
+    @property
+    def most_nodes(self) -> int:
+        """None is ever verified."""
+        return 0
+
     def grow(self, round: Round) -> NDArray[np.int64]:
         """Nothing, ever."""
         return NO_NODES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -19,9 +20,14 @@ def runs_report(runs: Sequence[Run], device_match: bool, heading: str) -> dict[s
 
 
 def require_writable(path: Path, force: bool) -> None:
-    """Raise before any work is done if the file exists already and may not be replaced."""
+    """Raise before any work is done if the file may not be replaced, or its folder not be used."""
     if path.exists() and not force:
         raise SmartprofError(f"{path} exists: use --force to replace it, or another name")
+    folder = next(x for x in path.absolute().parents if x.exists())
+    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise SmartprofError(
+            f"{path}: expected a file in a folder that can be written, got {folder}"
+        )
 
 
 def write_json(value: Any, path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from smartprof.calibrate.fit import roofline_seconds
-from smartprof.errors import SmartprofError
+from smartprof.errors import InputError
+from smartprof.profile.atomic import write_atomically
 from smartprof.profile.schema import Curve, Profile, Surface
 
 if TYPE_CHECKING:
@@ -117,14 +119,17 @@ def _draw_policy(axes: Axes, runs: Sequence[Run], colour: str) -> None:
     )
 
 
+def require_plottable(path: Path) -> None:
+    """Raise before any work is done if no figure can be written under this name."""
+    known = Figure().canvas.get_supported_filetypes()
+    if path.suffix.removeprefix(".").lower() not in known:
+        raise InputError(f"{path}: expected an ending of {', '.join(known)}, got {path.suffix!r}")
+
+
 def _save(figure: Figure, path: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=DPI, bbox_inches="tight")
-    except (OSError, ValueError) as error:
-        raise SmartprofError(
-            f"{path}: cannot write the figure ({error}): choose a folder that can be written and "
-            "an ending such as .png or .svg"
-        ) from error
-    finally:
-        plt.close(figure)
+    content = BytesIO()
+    figure.savefig(
+        content, format=path.suffix.removeprefix(".").lower(), dpi=DPI, bbox_inches="tight"
+    )
+    plt.close(figure)
+    write_atomically(content.getvalue(), path, force=True)

@@ -59,7 +59,7 @@ class Run:
     ties: int | None
     requests: int
     rounds: int
-    prefill_seconds: float
+    prefill_seconds: float | None
     looping_share: float
     speedup_without_loops: float | None
 
@@ -141,7 +141,7 @@ def _run(
         ties=equality.ties if equality else None,
         requests=len(mine.prompt),
         rounds=sum(len(x.records) for x in own),
-        prefill_seconds=sum(x.prefill_seconds for x in own),
+        prefill_seconds=sum(x.prefill_seconds for x in own) if device_match else None,
         looping_share=float(np.mean(mine.loops)),
         speedup_without_loops=straight,
     )

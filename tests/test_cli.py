@@ -1,0 +1,718 @@
+"""The command as a user meets it: whole output, exit codes, files left as they were."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from smartprof import __version__, cli, device
+from smartprof.calibrate import sweep
+from smartprof.profile.canonical import checksum
+from smartprof.profile.files import load_profile, save_profile
+from tests.profiles import make_profile
+from tests.tiny_model import MAX_CONTEXT, byte_tokenizer, write_tiny_model
+
+NOTES = re.compile(r"(device cpu|auto took cpu): .*|loaded .* in .* s|an unfinished .*|warning: .*")
+RUN_FIELDS = {
+    "policy": str,
+    "drafter": str,
+    "batch": int,
+    "split": str,
+    "category": str,
+    "tokens": int,
+    "seconds": float,
+    "tokens_per_second": float,
+    "speedup": float,
+    "speedup_low": float,
+    "speedup_high": float,
+    "modelled_speedup": float,
+    "accepted_per_round": float,
+    "tree_size": float,
+    "draft_steps": float,
+    "share": dict,
+    "identical": bool,
+    "ties": int,
+}
+MEASURED = ("seconds", "tokens_per_second", "speedup", "speedup_low", "speedup_high", "share")
+PROMPTS = [
+    {"prompt": "abc abc abc abc", "category": "code", "split": "held-out"},
+    {"prompt": "hello hello hello", "category": "editing", "split": "held-out"},
+    {"prompt": "one two one two one", "category": "code", "split": "held-out"},
+]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command printed, and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+def smartprof(*arguments: object) -> Result:
+    """Run the entry point in this process; a traceback would be raised, not printed."""
+    code = 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["smartprof", *map(str, arguments)])
+        with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
+            try:
+                cli.run()
+            except SystemExit as ended:
+                code = int(ended.code or 0)
+    return Result(code, out.getvalue(), err.getvalue())
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(x): x.read_bytes() for x in sorted(folder.rglob("*")) if x.is_file()}
+
+
+def refused(folder: Path, *arguments: object) -> str:
+    """Run a command that must fail: exit code 1, one line of error, no file touched."""
+    before = contents(folder)
+    result = smartprof(*arguments)
+    assert result.code == 1, result
+    *notes, line = result.err.splitlines()
+    assert all(NOTES.fullmatch(x) for x in notes), notes
+    assert line.startswith("smartprof: ")
+    assert "Traceback" not in result.err
+    assert result.out == ""
+    assert contents(folder) == before
+    return line.removeprefix("smartprof: ")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder with a tiny model, its profile, and prompts."""
+
+    folder: Path
+    calibration: Result
+
+    @property
+    def model(self) -> Path:
+        return self.folder / "tiny"
+
+    @property
+    def profile(self) -> Path:
+        return self.folder / "p.json"
+
+    @property
+    def prompts(self) -> Path:
+        return self.folder / "prompts.jsonl"
+
+    def decode(self, *options: object, profile: Path | None = None) -> tuple[object, ...]:
+        """Arguments of a short decode; later options win over earlier ones."""
+        fixed = ("--gpu", "cpu", "--target", self.model, "--profile", profile or self.profile)
+        short = ("--max-new-tokens", 12, "--policy", "plain", "--batch", 1)
+        return ("decode", *fixed, "--prompts", self.prompts, *short, *options)
+
+    def calibrate(self, out: Path, *options: object) -> tuple[object, ...]:
+        """Arguments of the quickest calibration."""
+        fixed = ("--gpu", "cpu", "--target", self.model, "--budget", 0, "--out", out)
+        return ("calibrate", *fixed, *options)
+
+    def predict(self, *options: object) -> tuple[object, ...]:
+        return ("predict", self.profile, *options)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def hurry() -> Iterator[None]:
+    """The fewest samples a visit, and no threads that wait for each other on a busy machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(device, "physical_cores", lambda: 1)
+        patch.setattr(sweep, "VERIFY_SECONDS", 0.0)
+        patch.setattr(sweep, "DRAFT_SECONDS", 0.0)
+        yield
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """Calibrated once, through the command itself."""
+    folder = tmp_path_factory.mktemp("cli")
+    place = Place(folder, Result(0, "", ""))
+    write_tiny_model(place.model)
+    lines = [json.dumps(x) for x in PROMPTS]
+    place.prompts.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return Place(folder, smartprof(*place.calibrate(place.profile)))
+
+
+@pytest.fixture
+def place(made: Place, tmp_path: Path) -> Place:
+    """A copy that a test may spoil."""
+    shutil.copytree(made.folder, tmp_path / "copy")
+    return Place(tmp_path / "copy", made.calibration)
+
+
+def test_calibrate_writes_a_profile_and_prints_tables_and_the_knee(made: Place) -> None:
+    assert made.calibration.code == 0, made.calibration
+    assert made.calibration.err.splitlines()[-1] == f"wrote {made.profile}"
+    out = made.calibration.out
+    assert out.startswith("tiny (float32, eager) on ")
+    assert re.search(r"at batch 4, context 64: .* tokens are nearly free .* knee is at \d+", out)
+    assert "held-out error of verify passes" in out
+    assert not list(made.folder.glob("*.partial*"))
+    profile = load_profile(made.profile)
+    assert profile.provenance.command.startswith("smartprof calibrate --gpu cpu --target ")
+    assert {x.batch for x in profile.verify.curves} == {1, 4, 16}
+
+
+def test_calibrate_json_prints_the_file_and_nothing_else(place: Place) -> None:
+    result = smartprof(*place.calibrate(place.profile, "--json", "--force"))
+    assert result.code == 0
+    assert result.out == place.profile.read_text(encoding="utf-8")
+    held_out = json.loads(result.out)["quality"]["held_out"]
+    assert {"mean_abs_pct", "median_abs_pct", "p95_abs_pct", "bias_pct"} < set(held_out)
+
+
+def test_show_prints_what_calibrate_printed_and_draws_the_surfaces(place: Place) -> None:
+    plot = place.folder / "surfaces.png"
+    result = smartprof("show", place.profile, "--plot", plot)
+    assert (result.code, result.err) == (0, "")
+    assert result.out == place.calibration.out + f"wrote {plot}\n"
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_show_prints_a_profile_that_holds_no_measured_quality(tmp_path: Path) -> None:
+    save_profile(make_profile(), tmp_path / "p.json")
+    result = smartprof("show", tmp_path / "p.json")
+    assert (result.code, result.err) == (0, "")
+    assert "(noise floor -)" in " ".join(result.out.split())
+
+
+def test_predict_returns_an_anchor_exactly_and_names_the_tier(place: Place) -> None:
+    anchor = load_profile(place.profile).verify.anchors[3]
+    where = ("--batch", anchor.batch, "--tokens", anchor.size, "--context", anchor.context)
+    result = smartprof(*place.predict(*where))
+    assert (result.code, result.err) == (0, "")
+    assert re.fullmatch(r"\S+ s \(.*\), exact\n", result.out)
+    assert float(result.out.split()[0]) == pytest.approx(anchor.seconds, rel=1e-8)
+    between = smartprof(*place.predict("--batch", 2, "--tokens", 7, "--context", 64))
+    assert between.out.endswith(", interpolated\n")
+    beyond = smartprof(*place.predict("--batch", 20, "--tokens", 20, "--context", 64))
+    assert beyond.out.endswith(", extrapolated\n")
+
+
+def test_predict_answers_every_quantity_of_a_csv_in_its_order(place: Place) -> None:
+    queries = [
+        ("verify", "1", "8", "64", "a"),
+        ("plain_decode", "4", "", "64", "b"),
+        ("round_overhead", "4", "64", "", "c"),
+        ("draft_step", "1", "4", "100.5", "d"),
+        ("draft_catchup", "4", "16", "64", "e"),
+    ]
+    path = place.folder / "q.csv"
+    rows = [",".join(x) for x in (("quantity", "batch", "tokens", "context", "name"), *queries)]
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    result = smartprof(*place.predict("--queries", path))
+    assert (result.code, result.err) == (0, "")
+    answers = list(csv.DictReader(io.StringIO(result.out)))
+    assert [tuple(x.values())[:5] for x in answers] == queries
+    assert all(float(x["seconds"]) > 0 for x in answers)
+    assert [x["tier"] for x in answers] == ["exact", "exact", "exact", "extrapolated", "exact"]
+    one = smartprof(*place.predict("--batch", 1, "--tokens", 8, "--context", 64)).out
+    assert float(one.split()[0]) == pytest.approx(float(answers[0]["seconds"]), rel=1e-8)
+
+
+@pytest.fixture(scope="module")
+def decoded(made: Place) -> tuple[Result, dict[str, Any], Path]:
+    """One run of every policy at two batches, with all of its files."""
+    folder = made.folder.parent / "decoded"
+    files = ("--json", folder / "r.json", "--plot", folder / "s.png", "--trace", folder / "t.npz")
+    policies = ("--policy", "plain,chain:k=3,eagle2:m=6:depth=3:k=2,smart", "--batch", "1,4")
+    folder.mkdir()
+    result = smartprof(*made.decode(*policies, *files, "--text"))
+    assert result.code == 0, result
+    return result, json.loads((folder / "r.json").read_text(encoding="utf-8")), folder
+
+
+def test_decode_json_keeps_its_contract_field_by_field(
+    decoded: tuple[Result, dict[str, Any], Path],
+) -> None:
+    report = decoded[1]
+    assert report["device_match"] is True
+    places = [(x["policy"], x["batch"], x["category"]) for x in report["runs"]]
+    policies = ("plain", "chain:k=3", "eagle2:m=6:depth=3:k=2", "smart")
+    wanted = {
+        (policy, batch, category)
+        for policy in policies
+        for batch in (1, 4)
+        for category in ("all", "code", "editing")
+    }
+    assert set(places) == wanted
+    assert len(places) == len(wanted)
+    for run in report["runs"]:
+        for name, kind in RUN_FIELDS.items():
+            assert type(run[name]) is kind, (name, run[name])
+        assert set(run["share"]) == {"draft", "verify", "overhead"}
+        assert sum(run["share"].values()) == pytest.approx(1.0)
+        assert run["split"] == "held-out"
+        assert run["drafter"] == "ngram"
+        assert run["tokens_per_second"] == pytest.approx(run["tokens"] / run["seconds"])
+        assert run["speedup_low"] <= run["speedup"] <= run["speedup_high"]
+        assert run["tree_size"] >= 1.0
+
+
+def test_every_decoded_output_is_identical_to_plain_decoding(
+    decoded: tuple[Result, dict[str, Any], Path],
+) -> None:
+    assert {x["identical"] for x in decoded[1]["runs"]} == {True}
+    assert {x["ties"] for x in decoded[1]["runs"]} == {0}
+    drafted = [x for x in decoded[1]["runs"] if x["policy"] != "plain"]
+    assert max(x["accepted_per_round"] for x in drafted) > 0
+
+
+def test_plain_decoding_is_the_reference_of_the_table(
+    decoded: tuple[Result, dict[str, Any], Path],
+) -> None:
+    for run in decoded[1]["runs"]:
+        if run["policy"] == "plain":
+            ratios = [run[x] for x in ("speedup", "speedup_low", "speedup_high")]
+            assert ratios == pytest.approx([1.0] * 3)
+            assert run["draft_steps"] == run["accepted_per_round"] == run["share"]["draft"] == 0
+
+
+def test_decode_says_what_it_measured_and_what_it_wrote(
+    decoded: tuple[Result, dict[str, Any], Path],
+) -> None:
+    result, _, folder = decoded
+    assert result.out.lstrip().startswith("measured: tiny on ")
+    assert "held-out prompts" in result.out
+    assert "p0" not in result.out
+    assert result.err.splitlines()[-3:] == [
+        f"wrote {folder / x}" for x in ("r.json", "s.png", "t.npz")
+    ]
+    assert (folder / "s.png").read_bytes().startswith(b"\x89PNG")
+    with np.load(folder / "t.npz") as trace:
+        lengths = {x: len(trace[x]) for x in trace.files if not x.startswith("lane_")}
+    assert len(set(lengths.values())) == 1
+    assert min(lengths.values()) > 0
+
+
+def test_the_other_policies_include_plain_decoding_even_if_it_is_not_asked_for(
+    place: Place,
+) -> None:
+    path = place.folder / "r.json"
+    result = smartprof(*place.decode("--policy", "chain", "--category", "editing", "--json", path))
+    assert result.code == 0
+    runs = json.loads(path.read_text(encoding="utf-8"))["runs"]
+    places = [(x["policy"], x["category"]) for x in runs]
+    assert sorted(places) == sorted((x, y) for x in ("plain", "chain") for y in ("all", "editing"))
+
+
+def renamed(place: Place) -> Path:
+    """The profile as if it came from another device, with a checksum that fits."""
+    profile = load_profile(place.profile)
+    other = profile.key.device.model_copy(update={"name": "Other CPU", "uuid_digest": None})
+    key = profile.key.model_copy(update={"device": other})
+    path = place.folder / "other.json"
+    save_profile(profile.model_copy(update={"key": key}), path)
+    return path
+
+
+def test_a_profile_of_another_device_is_labelled_modelled_and_nothing_is_measured(
+    place: Place,
+) -> None:
+    path = place.folder / "r.json"
+    result = smartprof(
+        *place.decode("--policy", "chain,smart", "--json", path, profile=renamed(place))
+    )
+    assert result.code == 0, result
+    heading = " ".join(result.out.split())
+    assert heading.startswith("modelled: acceptance of tiny")
+    assert "on Other CPU from its profile; nothing measured here" in heading
+    report = json.loads(path.read_text(encoding="utf-8"))
+    assert report["device_match"] is False
+    for run in report["runs"]:
+        assert {x: run[x] for x in MEASURED} == dict.fromkeys(MEASURED)
+        assert run["modelled_speedup"] > 0
+        assert run["identical"] is True
+        assert run["tokens"] > 0
+
+
+def test_the_same_command_twice_gives_the_same_tokens(place: Place) -> None:
+    shown = [smartprof(*place.decode("--text")).out for _ in range(2)]
+    texts = [x[x.index(" line-1, plain, batch 1 ") :] for x in shown]
+    assert texts[0] == texts[1]
+    assert " line-3, plain, batch 1 " in texts[0]
+
+
+def test_an_interrupted_calibration_says_so_and_resumes(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = place.folder / "new.json"
+    visits = iter(range(1000))
+    real: Callable[..., list[float]] = sweep.visit
+
+    def interrupted(*arguments: Any, **options: Any) -> list[float]:
+        if next(visits) == 5:
+            raise KeyboardInterrupt
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(sweep, "visit", interrupted)
+    result = smartprof(*place.calibrate(out))
+    assert result.code == 130
+    assert len([x for x in result.err.splitlines() if x.startswith("smartprof: interrupted")]) == 1
+    assert not out.exists()
+    journal = out.with_name("new.json.partial.jsonl")
+    assert len(journal.read_text(encoding="utf-8").splitlines()) == 1 + 5
+    again = smartprof(*place.calibrate(out))
+    assert again.code == 0
+    assert f"an unfinished calibration with 5 measured shapes is in {journal}" in again.err
+    assert out.exists()
+    assert not journal.exists()
+
+
+def test_a_full_disk_while_saving_a_profile_keeps_the_old_one_and_the_samples(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = contents(place.folder)
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        result = smartprof(*place.calibrate(place.profile, "--force"))
+    assert result.code == 1
+    assert "No space left on device" in result.err.splitlines()[-1]
+    after = contents(place.folder)
+    new = set(after) - set(before)
+    assert new == {f"{place.profile}.partial.jsonl"}
+    assert {x: after[x] for x in before} == before
+    assert "resuming" in smartprof(*place.calibrate(place.profile, "--force")).err
+
+
+def test_a_full_disk_while_saving_a_report_keeps_the_old_one(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = place.folder / "r.json"
+    report.write_text("old", encoding="utf-8")
+    before = contents(place.folder)
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    result = smartprof(*place.decode("--json", report, "--force"))
+    assert result.code == 1
+    assert result.err.splitlines()[-1].startswith(f"smartprof: {report}: ")
+    assert contents(place.folder) == before
+
+
+def test_an_unknown_device_is_refused(place: Place) -> None:
+    expected = "unknown device 'gpu0': expected auto, cpu, cuda or cuda:N"
+    assert refused(place.folder, *place.decode("--gpu", "gpu0")) == expected
+    assert refused(place.folder, *place.calibrate(place.folder / "n", "--gpu", "gpu0")) == expected
+    assert refused(place.folder, "device", "--gpu", "gpu0") == expected
+
+
+def test_a_missing_model_is_refused(place: Place) -> None:
+    absent = place.folder / "absent"
+    line = refused(place.folder, *place.decode("--target", absent))
+    assert line.startswith(f"no model '{absent}': expected one of ")
+    refused(place.folder, *place.calibrate(place.folder / "n.json", "--target", absent))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.999])
+def test_a_model_file_cut_short_is_refused(place: Place, share: float) -> None:
+    path = place.model / "model.safetensors"
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    line = refused(place.folder, *place.decode())
+    assert line.startswith(f"{path} is damaged or cut short")
+    refused(place.folder, *place.calibrate(place.folder / "n.json"))
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json"])
+def test_a_corrupt_file_of_the_model_is_refused_by_name(place: Place, name: str) -> None:
+    path = place.model / name
+    path.write_bytes(path.read_bytes()[:-20])
+    assert name in refused(place.folder, *place.decode())
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9999])
+def test_a_truncated_profile_is_refused_by_every_command(place: Place, share: float) -> None:
+    text = place.profile.read_text(encoding="utf-8").rstrip()
+    place.profile.write_text(text[: int(share * len(text))], encoding="utf-8")
+    for command in (place.decode(), place.predict(), ("show", place.profile)):
+        line = refused(place.folder, *command)
+        assert line.startswith(f"{place.profile}: not a profile, or truncated")
+
+
+def test_a_hand_edited_profile_is_refused(place: Place) -> None:
+    text = place.profile.read_text(encoding="utf-8")
+    place.profile.write_text(text.replace('"batch": 4', '"batch": 5'), encoding="utf-8")
+    for command in (place.decode(), place.predict(), ("show", place.profile)):
+        assert "was edited or damaged after it was written" in refused(place.folder, *command)
+
+
+@pytest.mark.parametrize("version", ["2", "0", '"1"', "1.0", "null"])
+def test_a_wrong_schema_version_is_refused_with_both_values(place: Place, version: str) -> None:
+    text = place.profile.read_text(encoding="utf-8")
+    text = text.replace('"schema_version": 1', f'"schema_version": {version}')
+    text = re.sub(r"sha256:[0-9a-f]{64}", checksum(text), text)
+    place.profile.write_text(text, encoding="utf-8")
+    line = refused(place.folder, "show", place.profile)
+    assert "expected schema_version 1, got " in line
+    assert version.strip('"') in line
+
+
+def test_a_missing_profile_is_refused(place: Place) -> None:
+    absent = place.folder / "absent.json"
+    for command in (place.decode(profile=absent), ("show", absent), ("predict", absent)):
+        assert str(absent) in refused(place.folder, *command)
+    refused(place.folder, "show", "no-such-shipped-profile.json")
+    refused(place.folder, "show", place.folder)
+
+
+def test_another_device_is_refused_where_measured_figures_are_required(place: Place) -> None:
+    line = refused(place.folder, *place.decode("--require-measured", profile=renamed(place)))
+    assert line.startswith("expected a profile measured on this device with this target (")
+    assert "Other CPU" in line
+    assert smartprof(*place.decode("--require-measured")).code == 0
+
+
+def test_another_dtype_than_the_profile_s_is_refused_with_both_values(place: Place) -> None:
+    line = refused(place.folder, *place.decode("--dtype", "bfloat16"))
+    assert "bfloat16" in line
+    assert "float32" in line
+    line = refused(place.folder, *place.decode("--dtype", "float8"))
+    assert line == "expected --dtype float32, bfloat16, float16, got 'float8'"
+
+
+@pytest.mark.parametrize(
+    ("options", "axis"),
+    [
+        (("--batch", 65, "--tokens", 65, "--context", 64), "batch"),
+        (("--batch", 1, "--tokens", 1025, "--context", 64), "tokens"),
+        (("--batch", 1, "--tokens", 4, "--context", 257), "context"),
+        (("--batch", 1, "--tokens", 4, "--context", "inf"), "context"),
+        (("--batch", 1, "--tokens", 4, "--context", "nan"), "context"),
+        (("--batch", 0, "--tokens", 4, "--context", 64), "batch"),
+        (("--batch", -3, "--tokens", 4, "--context", 64), "batch"),
+        (("--batch", 4, "--tokens", 3, "--context", 64), "token"),
+        (("--batch", 4, "--tokens", 3, "--context", -1), "token"),
+    ],
+)
+def test_a_prediction_beyond_the_domain_is_refused(
+    place: Place, options: tuple[object, ...], axis: str
+) -> None:
+    line = refused(place.folder, *place.predict(*options))
+    assert line.startswith("verify: expected ")
+    assert axis in line
+    assert ", got " in line
+
+
+def test_a_prediction_that_lacks_a_number_or_names_no_quantity_is_refused(place: Place) -> None:
+    line = refused(place.folder, *place.predict("--batch", 1, "--context", 64))
+    assert line == "verify: expected tokens as well, got none"
+    line = refused(place.folder, *place.predict("--quantity", "verfy"))
+    assert line.startswith("expected a quantity of verify, ")
+    assert line.endswith("got 'verfy'")
+
+
+def test_a_batch_beyond_the_domain_is_refused_before_anything_is_decoded(place: Place) -> None:
+    line = refused(place.folder, *place.decode("--batch", "1,65"))
+    assert "expected batch within " in line
+    assert "got 65" in line
+
+
+def test_a_context_beyond_the_domain_is_refused_before_anything_is_decoded(place: Place) -> None:
+    place.prompts.write_text("x" * 300, encoding="utf-8")
+    line = refused(place.folder, *place.decode("--no-chat"))
+    assert "expected context within " in line
+    assert "got 312" in line
+
+
+def test_a_prompt_longer_than_the_model_is_refused_by_name(place: Place) -> None:
+    place.prompts.write_text("fine\n" + "x" * (MAX_CONTEXT + 1), encoding="utf-8")
+    line = refused(place.folder, *place.decode("--no-chat"))
+    assert line.startswith("prompt line-2: 513 tokens and 12 new ones exceed the model's 512")
+
+
+@pytest.mark.parametrize("content", [b"", b"\n\n", b'{"prompt": ""}', b'{"prompt', b"\xff\xfe"])
+def test_a_prompts_file_without_usable_prompts_is_refused(place: Place, content: bytes) -> None:
+    place.prompts.write_bytes(content)
+    assert refused(place.folder, *place.decode()).startswith(str(place.prompts))
+
+
+def test_no_prompt_of_the_asked_split_or_category_is_refused(place: Place) -> None:
+    for option in (("--split", "development"), ("--category", "poetry")):
+        assert option[1] in refused(place.folder, *place.decode(*option))
+
+
+def test_existing_files_are_not_replaced_without_force(place: Place) -> None:
+    line = refused(place.folder, *place.calibrate(place.profile))
+    assert line == f"{place.profile} exists: use --force to replace it, or another name"
+    for option in ("--json", "--plot", "--trace"):
+        line = refused(place.folder, *place.decode(option, place.prompts))
+        assert line.startswith(f"{place.prompts} exists: ")
+    refused(place.folder, "show", place.profile, "--plot", place.prompts)
+
+
+@pytest.mark.parametrize(
+    ("policy", "complaint"),
+    [
+        ("greedy", "expected a policy of plain, chain, eagle2, smart, got 'greedy'"),
+        ("plain,chain:q=4", "policy chain: unknown option 'q=4'"),
+        ("chain:k=0", "policy chain: k=0 is out of bounds"),
+        ("chain:k=four", "policy chain: k='four' is no int"),
+        ("chain:k=4:k=5", "policy chain: option 'k' given twice"),
+        ("plain:k=4", "policy plain: unknown option 'k=4'"),
+        ("smart:", "policy smart: unknown option ''"),
+    ],
+)
+def test_an_unknown_policy_or_option_is_refused_first_of_all(
+    place: Place, policy: str, complaint: str
+) -> None:
+    result = smartprof(*place.decode("--policy", policy))
+    assert (result.code, result.out) == (1, "")
+    assert result.err.count("\n") == 1  # not even the model was loaded
+    assert result.err.startswith(f"smartprof: {complaint}")
+
+
+@pytest.mark.parametrize("text", ["", "x", "1,x", "1,,4", "0", "-1", "1.5", "1;4"])
+def test_a_batch_that_is_no_list_of_numbers_is_refused(place: Place, text: str) -> None:
+    line = refused(place.folder, *place.decode("--batch", text))
+    assert line == f"expected --batch to be numbers such as 1,4,8, got {text!r}"
+
+
+def test_an_unknown_drafter_is_refused(place: Place) -> None:
+    expected = "expected a drafter of ngram, got 'eagle3'"
+    assert refused(place.folder, *place.decode("--drafter", "eagle3")) == expected
+    out = place.folder / "n.json"
+    assert refused(place.folder, *place.calibrate(out, "--drafter", "eagle3")) == expected
+
+
+def test_a_model_without_a_tokenizer_is_refused_for_text(place: Place) -> None:
+    line = refused(place.folder, *place.decode("--target", "shape:tiny-llama"))
+    assert "no tokenizer" in line
+
+
+def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(place: Place) -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.add_special_tokens(["<|more|>"])
+    tokenizer.save(str(place.model / "tokenizer.json"))
+    place.prompts.write_text("<|more|>", encoding="utf-8")
+    line = refused(place.folder, *place.decode("--no-chat"))
+    assert line.startswith("prompt line-1: expected tokens below 258, got token 258: ")
+
+
+def test_a_prompt_of_which_the_tokenizer_knows_nothing_is_refused(place: Place) -> None:
+    path = place.model / "tokenizer.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    for byte in set(byte_tokenizer().encode("\N{SNOWMAN}").tokens):
+        del content["model"]["vocab"][byte]
+    path.write_text(json.dumps(content), encoding="utf-8")
+    place.prompts.write_text("\N{SNOWMAN}", encoding="utf-8")
+    line = refused(place.folder, *place.decode("--no-chat"))
+    assert line.startswith("prompt line-1: expected tokens below 258, got no token: ")
+
+
+def test_an_unknown_mode_is_refused(place: Place) -> None:
+    line = refused(place.folder, *place.calibrate(place.folder / "n.json", "--mode", "slow"))
+    assert line == "expected --mode quick or full, got 'slow'"
+
+
+def test_the_unfinished_run_of_another_calibration_is_refused_until_discarded(place: Place) -> None:
+    out = place.folder / "n.json"
+    journal = place.folder / "n.json.partial.jsonl"
+    journal.write_text('{"mode": "another"}\n', encoding="utf-8")
+    assert "--fresh" in refused(place.folder, *place.calibrate(out))
+    assert smartprof(*place.calibrate(out, "--fresh")).code == 0
+    assert not journal.exists()
+
+
+HEADER = "quantity,batch,tokens,context"
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "missing quantity, batch, tokens, context"),
+        (HEADER, "missing rows"),
+        ("quantity,batch,tokens\nverify,1,4", "missing context"),
+        (f"{HEADER}\nverify,1,4,64\nverify,1,,64", "line 3: verify: expected tokens as well"),
+        (f"{HEADER}\nverify,,4,64", "line 2: verify: expected batch as well"),
+        (f"{HEADER}\nverify,1,4,", "line 2: verify: expected context as well"),
+        (f"{HEADER}\nverify,1,4", "line 2: verify: expected context as well"),
+        (f"{HEADER}\n\n,1,4,64", "line 3: expected a quantity of verify, "),
+        (f"{HEADER}\nverfy,1,4,64", "line 2: expected a quantity of verify, "),
+        (f"{HEADER}\nverify,one,4,64", "line 2: expected a number of batch, got 'one'"),
+        (f"{HEADER}\nverify,1,4.5,64", "line 2: expected a whole number of tokens, got '4.5'"),
+        (f"{HEADER}\nverify,1,inf,64", "line 2: expected a number of tokens, got 'inf'"),
+        (f"{HEADER}\nverify,1,4,nan", "line 2: expected a number of context, got 'nan'"),
+        (f"{HEADER}\nverify,99,99,64", "line 2: verify: expected batch within "),
+        (f"{HEADER}\nverify,1,4,64,9", "line 2: expected as many cells as there are columns"),
+        (f'{HEADER}\n"verify,1,4,64', "expected a CSV of queries, got: "),
+    ],
+)
+def test_a_csv_that_cannot_be_answered_in_full_is_refused(
+    place: Place, text: str, complaint: str
+) -> None:
+    path = place.folder / "q.csv"
+    path.write_text(text, encoding="utf-8")
+    line = refused(place.folder, *place.predict("--queries", path))
+    assert line.startswith(f"{path}")
+    assert complaint in line
+
+
+def test_a_csv_that_is_not_there_or_not_text_is_refused(place: Place) -> None:
+    refused(place.folder, *place.predict("--queries", place.folder / "absent.csv"))
+    refused(place.folder, *place.predict("--queries", place.folder))
+    (place.folder / "q.csv").write_bytes(b"\xff\xfe\x00")
+    refused(place.folder, *place.predict("--queries", place.folder / "q.csv"))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("decode",),
+        ("decode", "--profile", "p.json", "--nope"),
+        ("decode", "--profile", "p.json", "--max-new-tokens", "0"),
+        ("calibrate", "--budget", "long"),
+        ("show",),
+        ("predict", "p.json", "--batch", "one"),
+        ("nonsense",),
+    ],
+)
+def test_wrong_usage_exits_with_two_and_prints_no_traceback(arguments: tuple[str, ...]) -> None:
+    result = smartprof(*arguments)
+    assert result.code == 2
+    assert result.out == ""
+    assert "Usage: " in result.err
+    assert "Traceback" not in result.err
+
+
+def test_the_version_is_printed_alone() -> None:
+    assert smartprof("--version") == Result(0, f"smartprof {__version__}\n", "")
+
+
+def test_names_with_square_brackets_are_printed_as_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "[bold]p[/bold].json"
+    save_profile(make_profile(), path)
+    plot = tmp_path / "[red]x.png"
+    assert smartprof("show", path, "--plot", plot).out.endswith(f"wrote {plot}\n")
+
+
+def test_an_error_of_the_installed_command_is_one_line_and_exit_code_one(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "smartprof.cli", "show", "absent.json"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("smartprof: absent.json: expected a profile, found no such file")
