@@ -87,7 +87,7 @@ DRAFTED = [
 
 def pooled(lanes: Sequence[LaneResult], policy: str, device_match: bool = True) -> Run:
     runs = summarise_runs(lanes, device_match)
-    return next(x for x in runs if (x.policy, x.category) == (policy, "all"))
+    return next(x for x in runs if (x.policy, x.category) == (policy, None))
 
 
 def test_speedup_is_the_ratio_of_pooled_token_rates() -> None:
@@ -193,13 +193,13 @@ def test_there_is_one_line_per_policy_and_batch_and_one_per_category() -> None:
     runs = summarise_runs(lanes, True)
     places = [(x.policy, x.batch, x.category) for x in runs]
     assert len(set(places)) == len(places) == 2 * 2 * 3
-    assert {x[2] for x in places} == {"all", "code", "editing"}
+    assert {x[2] for x in places} == {None, "code", "editing"}
 
 
 def test_a_single_category_has_its_own_line_as_well() -> None:
     runs = summarise_runs([lane("plain", PLAIN)], True)
-    assert [x.category for x in runs] == ["all", "code"]
-    assert replace(runs[1], category="all") == runs[0]
+    assert [x.category for x in runs] == [None, "code"]
+    assert replace(runs[1], category=None) == runs[0]
     assert runs_table(runs, "heading").row_count == 1  # for people once is enough
 
 
@@ -210,7 +210,7 @@ def test_pooled_figures_weigh_categories_by_their_tokens() -> None:
     runs = {x.category: x.speedup for x in summarise_runs(lanes, True) if x.policy == "smart"}
     assert runs["code"] == pytest.approx(4.0)
     assert runs["editing"] == pytest.approx(1.0)
-    assert runs["all"] == pytest.approx((60 / 3.0) / (40 / 4.0))
+    assert runs[None] == pytest.approx((60 / 3.0) / (40 / 4.0))
 
 
 @pytest.mark.parametrize("period", [1, 2, 3, 10])

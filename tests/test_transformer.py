@@ -17,6 +17,7 @@ from tests.default_model import default_model_dir
 
 TOLERANCE = 5e-4
 CPU = torch.device("cpu")
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
 def _tiny(tmp_path: Path, family: str, **changes: Any) -> tuple[Any, Path]:
@@ -65,11 +66,15 @@ FAMILIES: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-@pytest.fixture(params=range(len(FAMILIES)), ids=lambda i: f"{FAMILIES[i][0]}{i}")
+@pytest.fixture(
+    params=[(x, y) for x in range(len(FAMILIES)) for y in DEVICES],
+    ids=lambda x: f"{FAMILIES[x[0]][0]}{x[0]}-{x[1]}",
+)
 def tiny(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Any, Transformer]:
-    family, changes = FAMILIES[request.param]
+    number, device = request.param
+    family, changes = FAMILIES[number]
     reference, folder = _tiny(tmp_path, family, **changes)
-    return reference, Transformer(*load_weights(folder, torch.float32, CPU))
+    return reference, Transformer(*load_weights(folder, torch.float32, device))
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +123,7 @@ def _check_ragged_trees(reference: Any, model: Transformer, lengths: list[int], 
         target.prefill(row, prompt)
     forest = _random_trees(rng, [x[-1] for x in prompts], vocab, 3)
     trees = pack(forest, np.arange(len(prompts), forest.size))
-    logits = target.scores(trees, np.array(lengths)).numpy()
+    logits = target.scores(trees, np.array(lengths)).cpu().numpy()
     for row, prompt in enumerate(prompts):
         expected = _reference_row(reference, prompt, trees, row)
         np.testing.assert_allclose(logits[trees.request == row], expected, atol=TOLERANCE)
@@ -132,7 +137,7 @@ def test_plain_logits_agree_with_transformers(tiny: tuple[Any, Transformer]) -> 
     trees = pack(Forest.roots(np.array(prompt[-1:])), np.array([], np.int64))
     with torch.no_grad():
         expected = reference(torch.tensor([prompt])).logits[0, -1]
-    logits = target.scores(trees, np.array([len(prompt)]))[0]
+    logits = target.scores(trees, np.array([len(prompt)]))[0].cpu()
     np.testing.assert_allclose(logits.numpy(), expected.numpy(), atol=TOLERANCE)
 
 
@@ -178,7 +183,7 @@ def test_prefill_in_chunks_equals_prefill_at_once(tiny: tuple[Any, Transformer])
     for chunk in (7, 256):
         target = Target(model, 1, 64)
         target.prefill(0, prompt, chunk=chunk)
-        results.append(target.scores(trees, np.array([len(prompt)])).numpy())
+        results.append(target.scores(trees, np.array([len(prompt)])).cpu().numpy())
     np.testing.assert_allclose(*results, atol=1e-5)
 
 

@@ -24,7 +24,6 @@ from smartprof.profile.schema import Curve, Profile, Surface
 if TYPE_CHECKING:
     from smartprof.report.summary import Run
 
-ALL = "all"  # the category of pooled runs
 DPI = 150
 MILLISECONDS = 1e3
 
@@ -84,7 +83,7 @@ def _draw_curve(axes: Axes, surface: Surface, curve: Curve, colour: str) -> None
 def plot_speedup(runs: Sequence[Run], heading: str, path: Path) -> None:
     """Speedup over plain decoding against batch size, one line per policy, 1.0 marked."""
     figure, axes = plt.subplots(figsize=(6.4, 4.4))
-    pooled = [x for x in runs if x.category == ALL]
+    pooled = [x for x in runs if x.category is None]
     for index, policy in enumerate(dict.fromkeys(x.policy for x in pooled)):
         _draw_policy(axes, [x for x in pooled if x.policy == policy], f"C{index}")
     axes.axhline(1.0, color="black", lw=0.8, ls="--")

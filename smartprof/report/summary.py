@@ -12,7 +12,6 @@ from smartprof.decode.equality import Equality
 from smartprof.decode.run import LaneResult
 from smartprof.stats import bootstrap_interval
 
-ALL = "all"
 RESAMPLES = 2000
 LOOP_REPEATS = 3  # an output loops when its end is one passage at least this many times over,
 LOOP_TOKENS = 24  # covering at least this many tokens
@@ -31,6 +30,7 @@ class Share:
 class Run:
     """One line of the report. None: not measured, which is never the same as 0.
 
+    category: None for all of them together.
     seconds, tokens_per_second, speedup, share: wall clock, of counted rounds, prefill apart.
     modelled_speedup: the same rounds priced by the profile, plain decoding likewise.
     speedup_low, speedup_high: 95 % bootstrap interval over prompts.
@@ -42,7 +42,7 @@ class Run:
     drafter: str
     batch: int
     split: str
-    category: str
+    category: str | None
     tokens: int
     seconds: float | None
     tokens_per_second: float | None
@@ -92,7 +92,7 @@ def summarise_runs(results: Sequence[LaneResult], device_match: bool) -> list[Ru
     for policy, batch in dict.fromkeys((x.policy, x.batch) for x in results):
         own = [x for x in results if (x.policy, x.batch) == (policy, batch)]
         plain = [x for x in results if (x.policy, x.batch) == ("plain", batch)]
-        runs.append(_run(own, plain, ALL, device_match))
+        runs.append(_run(own, plain, None, device_match))
         for category in dict.fromkeys(x.category for x in own):
             pairs = [[x for x in lanes if x.category == category] for lanes in (own, plain)]
             runs.append(_run(pairs[0], pairs[1], category, device_match))
@@ -110,7 +110,7 @@ def loops(output: Sequence[int]) -> bool:
 
 
 def _run(
-    own: Sequence[LaneResult], plain: Sequence[LaneResult], category: str, device_match: bool
+    own: Sequence[LaneResult], plain: Sequence[LaneResult], category: str | None, device_match: bool
 ) -> Run:
     mine, reference = _per_request(own), _per_request(plain)
     first, modelled = own[0], float(mine.tokens.sum() / mine.modelled.sum())

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 SHOWN_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 MISSING = "-"
+ALL = "all"
 
 
 def device_table(device: Device, fields: dict[str, str | None]) -> Table:
@@ -141,25 +142,26 @@ def _error_cells(errors: ErrorSummary) -> list[str]:
 
 
 def runs_table(runs: Sequence[Run], heading: str) -> Table:
-    """One line per policy, batch and category."""
+    """One line per policy and batch over all categories, then one per category as well."""
     table = _table(heading)
     columns = ["policy", "batch", "category", "tok/s", "speedup", "95 %", "modelled", "accepted"]
     columns += ["tree", "draft/verify/rest", "identical"]
     for name in columns:
         table.add_column(name, justify="left" if name in ("policy", "category") else "right")
-    one_category = len({x.category for x in runs}) <= 2  # it and all of them: the same line twice
-    for run in runs:
-        if one_category and run.category != "all":
-            continue
-        table.add_row(*_run_cells(run), style="bold" if run.category == "all" else None)
+    for run in (x for x in runs if x.category is None):
+        table.add_row(*_run_cells(run))
+    if len({x.category for x in runs}) > 2:  # of one category the pooled lines say it all
+        table.add_section()
+        for run in (x for x in runs if x.category is not None):
+            table.add_row(*_run_cells(run))
     table.caption = run_notes(runs)
     return table
 
 
 def run_notes(runs: Sequence[Run]) -> str:
     """What the columns mean, and what must be known about the outputs."""
-    ties = sum(x.ties or 0 for x in runs if x.category == "all")
-    looping = [x.looping_share for x in runs if x.category == "all"]
+    ties = sum(x.ties or 0 for x in runs if x.category is None)
+    looping = [x.looping_share for x in runs if x.category is None]
     return (
         "tok/s and speedup by wall clock, - where nothing was measured here; modelled by the "
         "profile; accepted: draft tokens per round; tree: tokens verified per request, root "
@@ -173,7 +175,7 @@ def _run_cells(run: Run) -> list[str]:
     return [
         run.policy,
         str(run.batch),
-        run.category,
+        run.category or ALL,
         MISSING if measured is None else f"{measured:.1f}",
         ratio_text(run.speedup),
         MISSING if run.speedup_low is None else f"{run.speedup_low:.2f}-{run.speedup_high:.2f}",
