@@ -138,6 +138,8 @@ def calibrate(
     known = {} if fresh else _resumed(journal)
     if not known:
         journal.discard()
+    shapes = len(calibration.plan.fitted) + len(calibration.plan.held_out)
+    err.print(f"measuring {shapes} shapes in about {calibration.budget_seconds:.0f} s")
     with _progress() as progress:
         task = progress.add_task("measuring", total=calibration.budget_seconds, note="")
         profile = measure(calibration, journal, known, _calibration_bar(progress, task))

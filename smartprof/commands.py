@@ -88,7 +88,11 @@ def decode_report(
     session = Session(model, costs, lambda: make_drafter(request.drafter))
     batches = tuple(dict.fromkeys(request.batches))
     workload = Workload(prompts, request.policies, batches, request.max_new_tokens, request.chat)
-    lanes = list(session.run(workload, _bar(progress)))
+    lanes = []
+    for lane in session.run(workload, _bar(progress)):
+        lanes.append(lane)
+        if progress.disable:  # no terminal, no bar: a line now and then instead
+            say(f"decoded batch {lane.batch}, {lane.category}, {lane.policy}")
     return DecodeReport(
         heading=_heading(profile, here, match.device_match, prompts),
         device_match=match.device_match,

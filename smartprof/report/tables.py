@@ -78,10 +78,10 @@ def knee_sentences(profile: Profile) -> list[str]:
     sentences = []
     for curve in profile.verify.curves:
         last = curve.knots[-1].size
-        free = f"all {last}" if curve.free_tokens_10 is None else str(curve.free_tokens_10)
+        free = last if curve.free_tokens_10 is None else curve.free_tokens_10
         knee = "" if curve.roofline is None else f", the knee is at {curve.roofline.knee:.0f}"
         sentences.append(
-            f"at batch {curve.batch}, context {curve.context}: {free} tokens are nearly free "
+            f"at batch {curve.batch}, context {curve.context}: up to {free} tokens are nearly free "
             f"(within 10 % of {curve.knots[0].size}){knee}"
         )
     return sentences
