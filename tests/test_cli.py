@@ -558,10 +558,22 @@ def test_no_prompt_of_the_asked_split_or_category_is_refused(place: Place) -> No
 def test_existing_files_are_not_replaced_without_force(place: Place) -> None:
     line = refused(place.folder, *place.calibrate(place.profile))
     assert line == f"{place.profile} exists: use --force to replace it, or another name"
-    for option in ("--json", "--plot", "--trace"):
-        line = refused(place.folder, *place.decode(option, place.prompts))
-        assert line.startswith(f"{place.prompts} exists: ")
-    refused(place.folder, "show", place.profile, "--plot", place.prompts)
+    figure = place.folder / "old.png"
+    figure.write_bytes(b"an older figure")
+    for option, path in (("--json", place.prompts), ("--plot", figure), ("--trace", figure)):
+        line = refused(place.folder, *place.decode(option, path))
+        assert line.startswith(f"{path} exists: ")
+    refused(place.folder, "show", place.profile, "--plot", figure)
+
+
+def test_outputs_that_could_not_be_written_are_refused_before_decoding(place: Place) -> None:
+    line = refused(place.folder, *place.decode("--plot", place.folder / "figure.foo"))
+    assert "expected an ending of" in line
+    line = refused(place.folder, *place.decode("--json", place.prompts / "inside.json"))
+    assert "expected a file in a folder that can be written" in line
+    twice = place.folder / "twice.png"
+    line = refused(place.folder, *place.decode("--json", twice, "--plot", twice))
+    assert "got one twice" in line
 
 
 @pytest.mark.parametrize(

@@ -189,7 +189,7 @@ def test_a_full_disk_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.Mon
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["absent/profile.json", "x" * 300, "file/profile.json"])
+@pytest.mark.parametrize("name", ["x" * 300, "file/profile.json"])
 def test_a_place_that_cannot_be_written_is_refused_in_one_line(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SmartprofError, match="cannot be written"):

@@ -113,8 +113,6 @@ class Smart(Policy):
         Attains the maximum of ``sum f - theta * C(B + N)`` over all prefix-closed selections of
         nodes that fit the requests' room; seconds already spent on drafting are sunk.
         """
-        if round.forest.size == round.batch:
-            return Cut(NO_NODES, round.batch)  # a plain round
         ranked, allocation = self._allocation(round)
         return Cut(ranked[: allocation.count], allocation.pad_to)
 

@@ -24,6 +24,7 @@ from smartprof.profile.schema import Curve, Profile, Surface
 if TYPE_CHECKING:
     from smartprof.report.summary import Run
 
+PLAIN = "plain"
 DPI = 150
 MILLISECONDS = 1e3
 
@@ -108,6 +109,8 @@ def _draw_policy(axes: Axes, runs: Sequence[Run], colour: str) -> None:
         high = np.array([x.speedup_high for x in measured], float)
         spread = np.maximum(0.0, np.stack([centre - low, high - centre]))
         axes.errorbar(batches, centre, yerr=spread, fmt="o-", capsize=3, color=colour, label=name)
+    if name == PLAIN:  # 1.0 by definition, measured and modelled
+        return
     axes.plot(
         batches,
         [x.modelled_speedup for x in runs],
