@@ -17,9 +17,9 @@ STAMP := $(VENV)/.installed
 demo: $(STAMP)
 	@mkdir -p demo
 	$(BIN)/smartprof fetch smollm2
-	$(BIN)/smartprof calibrate --gpu auto --mode quick --out demo/profile.json --force
+	$(BIN)/smartprof calibrate --gpu auto --mode quick --budget 60 --out demo/profile.json --force
 	$(BIN)/smartprof decode --profile demo/profile.json --policy plain,chain,smart \
-		--batch 1,4 --split held-out --per-category 1 --max-new-tokens 64 \
+		--batch 1,4 --split held-out --per-category 1 --mixed --max-new-tokens 64 \
 		--json demo/report.json --plot demo/speedup.png --force
 
 test: lint

@@ -49,6 +49,16 @@ def run() -> None:
     except SmartprofError as error:
         err.print(f"smartprof: {' '.join(str(error).split())}", style="red", soft_wrap=True)
         sys.exit(1)
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's; not imported for this alone
+            raise
+        err.print(
+            "smartprof: out of device memory: use smaller batches, fewer policies at once, or a "
+            "smaller model",
+            style="red",
+            soft_wrap=True,
+        )
+        sys.exit(1)
     except SystemExit as ended:  # typer turns an interrupt into this
         if ended.code == INTERRUPTED:
             err.print(
@@ -225,6 +235,9 @@ def decode(
     ] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Tokens per prompt.")] = 128,
     chat: Annotated[bool, typer.Option(help="Apply the model's chat template.")] = True,
+    mixed: Annotated[
+        bool, typer.Option("--mixed", help="Let prompts of all categories share batches.")
+    ] = False,
     require_measured: Annotated[
         bool, typer.Option(help="Refuse a profile of another device or model.")
     ] = False,
@@ -256,6 +269,7 @@ def decode(
         per_category=per_category,
         max_new_tokens=max_new_tokens,
         chat=chat,
+        mixed=mixed,
         require_measured=require_measured,
         files=tuple(x for x in (json_path, plot, trace) if x),
         force=force,

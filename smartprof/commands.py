@@ -13,6 +13,7 @@ from smartprof.decode.prompts import Prompt, bundled_prompts, read_prompts, sele
 from smartprof.decode.run import LaneResult
 from smartprof.decode.session import Session, Step, Workload
 from smartprof.device import describe_device, resolve_device
+from smartprof.drafters.base import Drafter
 from smartprof.drafters.table import make_drafter
 from smartprof.errors import InputError, ProfileError
 from smartprof.models.loading import load_model
@@ -45,6 +46,7 @@ class DecodeRequest:
     per_category: int | None
     max_new_tokens: int
     chat: bool
+    mixed: bool
     require_measured: bool
     files: tuple[Path, ...]
     force: bool
@@ -83,11 +85,21 @@ def decode_report(
     say(f"loaded {model.source.name} ({model.dtype}) in {model.load_seconds:.1f} s")
     here = profile_key(device, model)
     match = _match(profile, here, request.require_measured)
+    _require_drafter(profile, make_drafter(request.drafter), match)
     for warning in match.warnings:
         say(f"warning: {warning}")
+    if model.dtype != "float32":
+        say(f"outputs are not compared with plain decoding's in {model.dtype}: use --dtype float32")
     session = Session(model, costs, lambda: make_drafter(request.drafter))
     batches = tuple(dict.fromkeys(request.batches))
-    workload = Workload(prompts, request.policies, batches, request.max_new_tokens, request.chat)
+    workload = Workload(
+        prompts,
+        request.policies,
+        batches,
+        request.max_new_tokens,
+        chat=request.chat,
+        mixed=request.mixed,
+    )
     lanes = []
     for lane in session.run(workload, _bar(progress)):
         lanes.append(lane)
@@ -124,6 +136,16 @@ def _match(profile: Profile, here: Key, require_measured: bool) -> KeyMatch:
             "run `smartprof calibrate`, or leave out --require-measured for modelled figures"
         )
     return match
+
+
+def _require_drafter(profile: Profile, drafter: Drafter, match: KeyMatch) -> None:
+    """The measured drafter is this one, if the profile is to stand for what runs here."""
+    measured = profile.drafters[drafter.name].digest
+    if match.device_match and measured != drafter.digest:
+        raise ProfileError(
+            f"the profile was measured with drafter {measured}, here is {drafter.digest}: "
+            "calibrate again"
+        )
 
 
 def _heading(profile: Profile, here: Key, device_match: bool, prompts: Sequence[Prompt]) -> str:

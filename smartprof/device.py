@@ -151,6 +151,7 @@ def free_bytes(torch_device: str) -> int:
         return int(psutil.virtual_memory().available)
     import torch
 
+    torch.cuda.empty_cache()  # blocks that torch keeps for itself are free, too
     return int(torch.cuda.mem_get_info(torch.device(torch_device))[0])
 
 

@@ -302,6 +302,15 @@ def test_decode_says_what_it_measured_and_what_it_wrote(
     assert min(lengths.values()) > 0
 
 
+def test_mixed_batches_hold_prompts_of_every_category(place: Place) -> None:
+    path = place.folder / "r.json"
+    result = smartprof(*place.decode("--mixed", "--batch", 2, "--json", path))
+    assert result.code == 0
+    runs = json.loads(path.read_text(encoding="utf-8"))["runs"]
+    assert [x["category"] for x in runs] == [None, "mixed"]
+    assert runs[0]["requests"] == 6  # three times the batch, not that for each category
+
+
 def test_the_other_policies_include_plain_decoding_even_if_it_is_not_asked_for(
     place: Place,
 ) -> None:

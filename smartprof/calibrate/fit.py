@@ -8,7 +8,7 @@ number of tokens.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from smartprof.errors import ProfileError
-from smartprof.profile.schema import Anchor, Curve, Domain, Knot, Roofline, Surface
+from smartprof.profile.schema import Anchor, Curve, Knot, Roofline, Surface, spanned_domain
 from smartprof.stats import Summary
 
 SIZE_AXES = {
@@ -55,7 +55,7 @@ def fit_surface(quantity: str, points: Mapping[tuple[int, int, int], Summary]) -
         size_axis=SIZE_AXES[quantity],  # type: ignore[arg-type]
         anchors=[_anchor(x, size, s) for x in curves for size, s in sorted(curves[x].items())],
         curves=fitted,
-        domain=_domain(fitted),
+        domain=spanned_domain(fitted),
     )
 
 
@@ -199,15 +199,4 @@ def _anchor(place: Place, size: int, summary: Summary) -> Anchor:
         spread=summary.spread,
         ci_half_width=summary.ci_half_width,
         samples=summary.samples,
-    )
-
-
-def _domain(curves: Sequence[Curve]) -> Domain:
-    batches = [x.batch for x in curves if x.batch is not None]
-    contexts = [x.context for x in curves if x.context is not None]
-    sizes = [knot.size for curve in curves for knot in curve.knots]
-    return Domain(
-        batch=(min(batches), max(batches)) if batches else None,
-        size=(min(sizes), max(sizes)),
-        context=(min(contexts), max(contexts)) if contexts else None,
     )

@@ -18,7 +18,14 @@ from smartprof.calibrate.quality import error_summary, held_out_points, strata
 from smartprof.calibrate.sweep import Bench, Samples, relative_half_width, sweep
 from smartprof.decode.prompts import bundled_prompts, select_prompts
 from smartprof.decode.target import Target
-from smartprof.device import Device, device_key, free_bytes, load_average, software_key
+from smartprof.device import (
+    Device,
+    NvmlMonitor,
+    device_key,
+    free_bytes,
+    load_average,
+    software_key,
+)
 from smartprof.drafters.base import Drafter
 from smartprof.models.loading import LoadedModel
 from smartprof.profile.schema import (
@@ -112,14 +119,14 @@ def run(
     plan = calibration.plan
     samples: Samples = {x: list(y) for x, y in known.items()}
     journal.start()
-    for count, visit in enumerate(
-        sweep(_bench(calibration), plan, known, calibration.budget_seconds), 1
-    ):
+    bench = _bench(calibration)
+    for count, visit in enumerate(sweep(bench, plan, known, calibration.budget_seconds), 1):
         journal.add(visit)
         samples.setdefault(visit.point, []).extend(visit.samples)
         elapsed = time.perf_counter() - start
         on_step(Step(visit.point, count, elapsed, calibration.budget_seconds))
-    return _profile(calibration, samples, time.perf_counter() - start, load)
+    warnings = [*_machine_warnings(calibration.device, load), *_clock_warnings(calibration.device)]
+    return _profile(calibration, samples, time.perf_counter() - start, warnings)
 
 
 def _bench(calibration: Calibration) -> Bench:
@@ -145,7 +152,7 @@ def _draft_text(model: LoadedModel) -> list[int]:
 
 
 def _profile(
-    calibration: Calibration, samples: Samples, wall_seconds: float, load: float | None
+    calibration: Calibration, samples: Samples, wall_seconds: float, warnings: list[str]
 ) -> Profile:
     summaries = {x: summarise(y) for x, y in samples.items()}
     plan = calibration.plan
@@ -177,7 +184,7 @@ def _profile(
             wall_seconds=wall_seconds,
             shapes=len(samples),
             forwards=sum(len(x) for x in samples.values()),
-            warnings=_warnings(plan, summaries, load),
+            warnings=[*warnings, *_warnings(plan, summaries)],
         ),
         acceptance=None,
         checksum="",
@@ -197,13 +204,33 @@ def _noise_floor(summaries: dict[Point, Summary]) -> float:
     return 100 * widths[len(widths) // 2]
 
 
-def _warnings(plan: Plan, summaries: dict[Point, Summary], load: float | None) -> list[str]:
+def _machine_warnings(device: Device, load: float | None) -> list[str]:
+    """What the load before measuring began says."""
+    if device.kind != "cpu" or load is None or load <= BUSY_LOAD:
+        return []
+    return [
+        f"the machine was busy when measuring began (load average {load:.1f}): stop other work and "
+        "calibrate again"
+    ]
+
+
+def _clock_warnings(device: Device) -> list[str]:
+    """What the GPU says of its clock at the end, hot from the work."""
+    with NvmlMonitor(device) as monitor:
+        reading = monitor.read()
+    warnings = []
+    if reading.thermally_throttled:
+        warnings.append("the GPU was throttled by heat: let it cool and calibrate again")
+    if reading.power_capped:
+        warnings.append("the GPU ran at its power limit: timings are those of a capped clock")
+    if device.kind == "cuda" and reading.clock_events is None:
+        reason = reading.missing.get("clock_events", "unknown")
+        warnings.append(f"throttling could not be read from NVML ({reason})")
+    return warnings
+
+
+def _warnings(plan: Plan, summaries: dict[Point, Summary]) -> list[str]:
     warnings = [f"left out: {x}" for x in plan.skipped]
-    if load is not None and load > BUSY_LOAD:
-        warnings.append(
-            f"the machine was busy when measuring began (load average {load:.1f}): stop other work "
-            "and calibrate again"
-        )
     noisy = [
         x
         for x, y in summaries.items()

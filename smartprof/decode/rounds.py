@@ -63,21 +63,27 @@ class Decoder:
         self.target, self.drafter, self.policy = target, drafter, policy
         self.costs, self.eos = costs, eos
         self.rows: list[Progress] = []
-        self._noted = 0  # tokens committed since the drafter last took any in
 
     @property
     def batch(self) -> int:
         """Requests in flight."""
         return len(self.rows)
 
+    @property
+    def _noted(self) -> int:
+        """Committed tokens of the batch that the drafter has not taken in yet."""
+        return sum(x.noted for x in self.rows)
+
     def admit(self, request: Request, index: int) -> float:
         """Prefill a request into the next free row; returns the seconds it took."""
+        self.target.synchronise()
         start = time.perf_counter()
         row = self.batch
         self.target.cache.require(len(request.tokens) + request.max_new_tokens)
         self.target.prefill(row, request.tokens)
         self.drafter.admit(row, request.tokens)
         self.rows.append(Progress(request, index))
+        self.target.synchronise()
         return time.perf_counter() - start
 
     def retire(self) -> list[Progress]:
@@ -97,6 +103,7 @@ class Decoder:
 
     def round(self) -> RoundRecord:
         """Draft, verify and commit at least one token of every request."""
+        self.target.synchronise()  # what an earlier round left running is not of this one
         start = time.perf_counter()
         context_lens = np.array([x.context_len for x in self.rows])
         plain = self.costs.plain_decode(self.batch, float(context_lens.mean()))
@@ -111,6 +118,7 @@ class Decoder:
         committed = self._commit(trees, accepted, context_lens)
         modelled = self._price(draft, cut, state)
         self._observe(draft, cut, trees, accepted, committed, modelled)
+        self.target.synchronise()
         return RoundRecord(
             seconds=time.perf_counter() - start,
             draft_seconds=draft.seconds,
@@ -119,7 +127,7 @@ class Decoder:
             draft_steps=draft.steps,
             verify_tokens=cut.pad_to,
             committed=committed,
-            accepted=accepted.lengths,
+            accepted=np.minimum(accepted.lengths, committed),  # not those behind an end
             tree_size=trees.counts,
             context_lens=context_lens,
             requests=np.array([x.index for x in self.rows]),
@@ -131,11 +139,12 @@ class Decoder:
         while True:
             nodes = self.policy.grow(self._state(draft, context_lens, plain))
             if nodes.size == 0:
-                self._noted = 0 if draft.steps else self._noted
                 return draft
             start = time.perf_counter()
             price = self._draft_price(draft, len(nodes), context_lens)
             children = self.drafter.expand(draft.forest, nodes)
+            for root in nodes[nodes < self.batch].tolist():
+                self.rows[root].noted = 0
             forest = draft.forest.extend(nodes, children)
             seconds = draft.seconds + time.perf_counter() - start
             draft = Draft(forest, seconds, draft.modelled_seconds + price, draft.steps + 1)
@@ -148,6 +157,7 @@ class Decoder:
             costs=self.costs,
             plain_seconds=plain,
             drafted_seconds=draft.modelled_seconds,
+            noted=self._noted,
         )
 
     def _draft_price(self, draft: Draft, rows: int, context_lens: NDArray[np.int64]) -> float:
@@ -176,7 +186,6 @@ class Decoder:
             kept = self.rows[row].commit(tokens, self.eos)
             self.drafter.commit(row, kept)
             counts[row] = len(kept)
-        self._noted += int(counts.sum())
         return counts
 
     def _observe(

@@ -20,17 +20,23 @@ from smartprof.policies.table import make_policy
 from smartprof.profile.cost import CostModel
 
 PLAIN = "plain"
+MIXED = "mixed"
 
 
 @dataclass(frozen=True)
 class Workload:
-    """What is decoded: prompts of one split, policies by their text, batch sizes."""
+    """What is decoded: prompts, policies by their text, batch sizes.
+
+    mixed: prompts of all categories share batches, as in a server; a category then has no speedup
+    of its own. Otherwise each category is decoded by itself.
+    """
 
     prompts: Sequence[Prompt]
     policies: Sequence[str]
     batches: Sequence[int]
     max_new_tokens: int
     chat: bool = True
+    mixed: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,7 @@ class Session:
         shape = self.model.source.shape
         requests = []
         for prompt in workload.prompts:
+            category = MIXED if workload.mixed else prompt.category
             tokens = tuple(self.tokenizer.chat(prompt.text, chat=workload.chat))
             if not tokens or max(tokens) >= shape.vocab:
                 found = f"token {max(tokens)}" if tokens else "no token"
@@ -89,7 +96,7 @@ class Session:
                     f"ones exceed the model's {shape.max_context}: shorten it or --max-new-tokens"
                 )
             requests.append(
-                Request(prompt.id, prompt.category, prompt.split, tokens, workload.max_new_tokens)
+                Request(prompt.id, category, prompt.split, tokens, workload.max_new_tokens)
             )
         return requests
 

@@ -24,6 +24,11 @@ class Target:
         self.group = model.shape.heads // model.shape.kv_heads
         self.cache = KVCache(model.shape, batch, capacity, model.dtype, model.device)
 
+    def synchronise(self) -> None:
+        """Wait for the device, so that a clock read next covers the work before it."""
+        if self.model.device.type == "cuda":
+            torch.cuda.synchronize(self.model.device)
+
     @torch.inference_mode()
     def prefill(self, row: int, tokens: Sequence[int], chunk: int = PREFILL_CHUNK) -> None:
         """Take a request's committed tokens but the newest, which is the root, into its row."""

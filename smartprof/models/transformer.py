@@ -69,6 +69,7 @@ class Transformer:
     """A decoder-only model with grouped-query attention, rotary positions and a gated MLP."""
 
     def __init__(self, shape: ModelShape, weights: dict[str, Tensor], prepack: bool = True) -> None:
+        """weights: by their Hugging Face names; those of the layers are taken out of it."""
         self.shape = shape
         self.embedding = weights["model.embed_tokens.weight"]
         self.layers = [_build_layer(shape, weights, i) for i in range(shape.layers)]
@@ -173,23 +174,24 @@ def _scaled_frequency(frequency: Tensor, shape: ModelShape) -> Tensor:
 
 
 def _build_layer(shape: ModelShape, weights: dict[str, Tensor], index: int) -> Layer:
+    """One block; its tensors leave `weights`, so that no second copy outlives the joining."""
     prefix = f"model.layers.{index}."
     attn, mlp = prefix + "self_attn.", prefix + "mlp."
-    query = _pair_neighbours(weights[attn + "q_proj.weight"], shape.heads)
-    key = _pair_neighbours(weights[attn + "k_proj.weight"], shape.kv_heads)
+    query = _pair_neighbours(weights.pop(attn + "q_proj.weight"), shape.heads)
+    key = _pair_neighbours(weights.pop(attn + "k_proj.weight"), shape.kv_heads)
     bias = None
     if shape.qkv_bias:
-        query_bias = _pair_neighbours(weights[attn + "q_proj.bias"], shape.heads)
-        key_bias = _pair_neighbours(weights[attn + "k_proj.bias"], shape.kv_heads)
-        bias = torch.cat([query_bias, key_bias, weights[attn + "v_proj.bias"]])
-    gate_up = [weights[mlp + "gate_proj.weight"], weights[mlp + "up_proj.weight"]]
+        query_bias = _pair_neighbours(weights.pop(attn + "q_proj.bias"), shape.heads)
+        key_bias = _pair_neighbours(weights.pop(attn + "k_proj.bias"), shape.kv_heads)
+        bias = torch.cat([query_bias, key_bias, weights.pop(attn + "v_proj.bias")])
+    gate_up = [weights.pop(mlp + "gate_proj.weight"), weights.pop(mlp + "up_proj.weight")]
     return Layer(
-        input_norm=weights[prefix + "input_layernorm.weight"],
-        qkv=Linear(torch.cat([query, key, weights[attn + "v_proj.weight"]]), bias),
-        out=Linear(weights[attn + "o_proj.weight"]),
-        post_norm=weights[prefix + "post_attention_layernorm.weight"],
+        input_norm=weights.pop(prefix + "input_layernorm.weight"),
+        qkv=Linear(torch.cat([query, key, weights.pop(attn + "v_proj.weight")]), bias),
+        out=Linear(weights.pop(attn + "o_proj.weight")),
+        post_norm=weights.pop(prefix + "post_attention_layernorm.weight"),
         gate_up=Linear(torch.cat(gate_up)),
-        down=Linear(weights[mlp + "down_proj.weight"]),
+        down=Linear(weights.pop(mlp + "down_proj.weight")),
     )
 
 

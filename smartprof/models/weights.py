@@ -5,6 +5,7 @@ Knows nothing about the forward pass: only which tensors a `ModelShape` consists
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,9 +64,9 @@ def resolve_target(name_or_dir: str = DEFAULT_TARGET) -> ResolvedModel:
         shape = named_shape(name_or_dir.removeprefix(SHAPE_PREFIX))
         return ResolvedModel(name=f"{SHAPE_PREFIX}{shape.name}", path=None, shape=shape)
     path = require_model(name_or_dir) if name_or_dir in MODELS else Path(name_or_dir)
-    if path.is_dir():
+    if os.path.isdir(path):
         shape = read_shape(path)
-    elif path.is_file() and path.suffix == ".gguf":
+    elif os.path.isfile(path) and path.suffix == ".gguf":
         shape = GgufFile(path).shape
     else:
         raise ModelError(

@@ -28,6 +28,7 @@ class Round:
     node at depth d commits d + 1 tokens, so nodes deeper than room - 1 are useless.
     plain_seconds: a whole plain round of this batch at its mean context.
     drafted_seconds: modelled seconds spent on drafting in this round so far.
+    noted: committed tokens of the batch that the drafter has not taken in yet.
     """
 
     forest: Forest
@@ -36,6 +37,7 @@ class Round:
     costs: Costs
     plain_seconds: float
     drafted_seconds: float
+    noted: int = 0
 
     @property
     def batch(self) -> int:

@@ -80,7 +80,6 @@ class Smart(Policy):
         self._ratio = ContinuationRatio()
         self._prices: _Prices | None = None
         self._decision: _Decision | None = None
-        self._pending_tokens = 0
         self._step: tuple[int, float] | None = None  # forest size and mass of the last draft step
 
     def grow(self, round: Round) -> NDArray[np.int64]:
@@ -123,7 +122,6 @@ class Smart(Policy):
             return
         tokens = int(outcome.committed.sum())
         self._rates[batch].add(tokens, outcome.modelled_seconds)
-        self._pending_tokens = tokens + (0 if outcome.drafted else self._pending_tokens)
         record = self._records[batch]
         if not outcome.drafted:
             record.idle_rounds += decision.possible
@@ -141,7 +139,7 @@ class Smart(Policy):
         theta = self._theta(round)
         record = self._records.setdefault(batch, DraftingRecord(batch))
         roots = (round.room > 1).nonzero()[0]
-        pending = max(batch, self._pending_tokens)
+        pending = max(batch, round.noted)
         catchup = float(round.costs.draft_catchup(batch, pending, round.context))
         loss = -record.advantage(theta, catchup)
         interval = min(self.options.probe, loss / (PROBE_BUDGET * batch))

@@ -12,7 +12,7 @@ from smartprof.errors import DomainError, InputError, ProfileError
 from smartprof.profile.blend_cache import BlendCache
 from smartprof.profile.envelope import Envelope, pad_up
 from smartprof.profile.schema import AXES, Profile, Quantity, Surface
-from smartprof.profile.surface import SurfaceEvaluator, Tier
+from smartprof.profile.surface import REACH, SurfaceEvaluator, Tier
 
 # A size is an int or an integer array; the answer is a float or a float64 array of the same shape.
 Sizes = TypeVar("Sizes", float, NDArray[Any])
@@ -95,8 +95,18 @@ class CostModel:
         return self._seconds("draft_step", batch, rows, context)
 
     def draft_catchup(self, batch: int, accepted: Sizes, context: float) -> Sizes:
-        """Seconds of the drafter's catch-up on `accepted` tokens in total, accepted >= batch."""
-        return self._seconds("draft_catchup", batch, accepted, context)
+        """Seconds of the drafter's catch-up on `accepted` tokens in total, accepted >= batch.
+
+        Nothing bounds what a drafter that paused has to take in: beyond two octaves the seconds per
+        token of that edge are held, instead of a refusal in the middle of a run.
+        """
+        evaluator = self._known("draft_catchup").evaluator
+        most = int(evaluator.domain.size[1] * REACH)
+        excess = np.maximum(np.asarray(accepted) / most, 1.0)
+        within: Any = np.minimum(accepted, most)
+        seconds: Any = excess * self._seconds("draft_catchup", batch, within, context)
+        answer: Any = seconds if np.ndim(accepted) else float(seconds)
+        return answer
 
     def round_overhead(self, batch: int, tokens: Sizes) -> Sizes:
         """Seconds of everything else in a round that verifies `tokens` in total."""

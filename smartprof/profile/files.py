@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sysconfig
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -67,7 +69,7 @@ def find_profile(name: str | Path) -> Path:
     Raises ProfileError listing the shipped profiles.
     """
     path = Path(name)
-    if path.exists() and not path.is_dir():
+    if os.path.exists(path) and not os.path.isdir(path):
         return path
     shipped = _shipped()
     if path.name == str(path) and path.name in shipped:
@@ -81,12 +83,11 @@ def find_profile(name: str | Path) -> Path:
 
 def _shipped() -> dict[str, Path]:
     """Shipped profiles by file name: of the installed package, else of the checkout around it."""
-    package = Path(str(resources.files("smartprof")))
-    for folder in (package / "assets" / "profiles", package.parent / "profiles"):
-        found = {x.name: x for x in folder.glob("*.json")}
-        if found:
-            return found
-    return {}
+    around = Path(str(resources.files("smartprof"))).parent
+    in_checkout = (around / "pyproject.toml").is_file()
+    installed = Path(sysconfig.get_path("data")) / "share" / "smartprof"
+    folder = (around if in_checkout else installed) / "profiles"
+    return {x.name: x for x in folder.glob("*.json")}
 
 
 def _require_version(value: Any, name: str) -> None:

@@ -21,10 +21,10 @@ def runs_report(runs: Sequence[Run], device_match: bool, heading: str) -> dict[s
 
 def require_writable(path: Path, force: bool) -> None:
     """Raise before any work is done if the file may not be replaced, or its folder not be used."""
-    if path.exists() and not force:
+    if os.path.lexists(path) and not force:
         raise SmartprofError(f"{path} exists: use --force to replace it, or another name")
-    folder = next(x for x in path.absolute().parents if x.exists())
-    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+    folder = next(x for x in path.absolute().parents if os.path.exists(x))
+    if os.path.isdir(path) or not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         raise SmartprofError(
             f"{path}: expected a file in a folder that can be written, got {folder}"
         )
