@@ -204,15 +204,20 @@ def test_a_profile_that_could_not_be_loaded_again_is_not_written(tmp_path: Path)
     assert not path.exists()
 
 
+@pytest.mark.parametrize("in_checkout", [True, False])
 def test_a_bare_name_is_looked_up_here_and_then_among_the_shipped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_checkout: bool
 ) -> None:
-    here, package = tmp_path / "here", tmp_path / "package"
-    shipped = package / "assets" / "profiles"
+    here, checkout, prefix = (tmp_path / x for x in ("here", "checkout", "prefix"))
+    shipped = checkout / "profiles" if in_checkout else prefix / "share" / "smartprof" / "profiles"
     shipped.mkdir(parents=True)
     here.mkdir()
     (shipped / "a100.json").write_text("shipped")
-    monkeypatch.setattr("smartprof.profile.files.resources.files", lambda _: package)
+    if in_checkout:
+        (checkout / "pyproject.toml").touch()
+    files = "smartprof.profile.files"
+    monkeypatch.setattr(f"{files}.resources.files", lambda _: checkout / "smartprof")
+    monkeypatch.setattr(f"{files}.sysconfig.get_path", lambda _: str(prefix))
     monkeypatch.chdir(here)
     assert find_profile("a100.json").read_text() == "shipped"
     with pytest.raises(ProfileError, match=r"h100\.json.*\(a100\.json\)"):
