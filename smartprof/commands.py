@@ -67,15 +67,7 @@ def decode_report(
     request: DecodeRequest, say: Callable[[str], None], progress: Progress
 ) -> DecodeReport:
     """Load everything, decode, and summarise. Raises before decoding whatever can be known then."""
-    for path in request.files:
-        require_writable(path, request.force)
-    if len(set(request.files)) < len(request.files):
-        raise InputError("expected different files for --json, --plot and --trace, got one twice")
-    if not request.policies:
-        raise InputError(f"expected --policy to name one of {', '.join(POLICIES)}, got none")
-    for policy in request.policies:
-        make_policy(policy)
-    make_drafter(request.drafter)
+    _check(request)
     profile = load_profile(find_profile(request.profile))
     costs = CostModel(profile, request.drafter)
     prompts = _prompts(request)
@@ -112,6 +104,19 @@ def decode_report(
         lanes=lanes,
         tokenizer=session.tokenizer,
     )
+
+
+def _check(request: DecodeRequest) -> None:
+    """Raise for whatever is wrong before anything is loaded."""
+    for path in request.files:
+        require_writable(path, request.force)
+    if len(set(request.files)) < len(request.files):
+        raise InputError("expected different files for --json, --plot and --trace, got one twice")
+    if not request.policies:
+        raise InputError(f"expected --policy to name one of {', '.join(POLICIES)}, got none")
+    for policy in request.policies:
+        make_policy(policy)
+    make_drafter(request.drafter)
 
 
 def _prompts(request: DecodeRequest) -> list[Prompt]:

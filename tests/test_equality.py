@@ -87,7 +87,7 @@ def test_the_second_best_token_within_the_tie_is_counted_as_a_tie(place: int) ->
     found = check(target, output, plain)
     # what follows is the same text to this model, so plain decoding would go on the same way
     assert found == Equality(LENGTH, 1, 0)
-    assert found.identical
+    assert not found.identical  # one in so few tokens is more than one in a thousand
 
 
 @pytest.mark.parametrize("place", [0, 5, LENGTH - 1])
@@ -142,8 +142,8 @@ def test_more_than_one_tie_in_a_thousand_is_not_rounding() -> None:
     assert MOST_TIES == 1e-3
     assert Equality(5000, 5, 0).identical
     assert not Equality(5000, 6, 0).identical
-    assert Equality(100, 1, 0).identical  # a single one says nothing about their rate
-    assert not Equality(100, 2, 0).identical
+    assert not Equality(999, 1, 0).identical
+    assert Equality(1000, 1, 0).identical
     assert not Equality(5000, 0, 1).identical
 
 

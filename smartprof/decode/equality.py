@@ -26,8 +26,8 @@ class Equality:
 
     @property
     def identical(self) -> bool:
-        """Nothing changed, and ties are rare enough to be rounding."""
-        return self.changed == 0 and self.ties <= max(1.0, MOST_TIES * self.tokens)
+        """Nothing changed, and at most one token in a thousand is a tie."""
+        return self.changed == 0 and self.ties <= MOST_TIES * self.tokens
 
     def __add__(self, other: Equality) -> Equality:
         return Equality(
