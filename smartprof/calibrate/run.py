@@ -131,11 +131,13 @@ def run(
 
 def _bench(calibration: Calibration) -> Bench:
     model, plan = calibration.model, calibration.plan
-    target = Target(model.transformer, plan.batch, plan.capacity)
+    drafter = calibration.drafter
+    target = Target(model.transformer, plan.batch, plan.capacity, drafter.taps)
     # Numbers as they come in use: zeros could be cheaper to multiply than real keys and values.
-    target.cache.keys.normal_()
-    target.cache.values.normal_()
-    return Bench(target, calibration.drafter, _draft_text(model))
+    target.cache.data.normal_()
+    target.cache.features.normal_()
+    drafter.attach(target.cache)
+    return Bench(target, drafter, _draft_text(model))
 
 
 def _draft_text(model: LoadedModel) -> list[int]:

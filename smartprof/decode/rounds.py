@@ -62,6 +62,7 @@ class Decoder:
     ) -> None:
         self.target, self.drafter, self.policy = target, drafter, policy
         self.costs, self.eos = costs, eos
+        drafter.attach(target.cache)
         self.rows: list[Progress] = []
 
     @property

@@ -66,11 +66,12 @@ class Session:
         """Decode everything; plain decoding always runs along as the reference."""
         labels = list(dict.fromkeys([PLAIN, *workload.policies]))
         requests = self._requests(workload)
+        taps = self.make_drafter().taps
         for batch in workload.batches:
             for label in labels:
                 self._require_domain(requests, batch, label)
         for batch in workload.batches:
-            targets = {x: self._target(requests, batch, x) for x in labels}
+            targets = {x: self._target(requests, batch, x, taps) for x in labels}
             for category in dict.fromkeys(x.category for x in requests):
                 chosen = [x for x in requests if x.category == category]
                 lanes = [self._lane(x, targets[x], chosen, batch) for x in labels]
@@ -107,10 +108,12 @@ class Session:
         self.costs.verify(batch, tokens, _longest(requests))
         self.costs.round_overhead(batch, tokens)
 
-    def _target(self, requests: Sequence[Request], batch: int, label: str) -> Target:
+    def _target(
+        self, requests: Sequence[Request], batch: int, label: str, taps: Sequence[int]
+    ) -> Target:
         nodes = make_policy(label).most_nodes
         tree = self.costs.most_tokens if nodes is None else 1 + nodes
-        return Target(self.model.transformer, batch, _longest(requests) + tree)
+        return Target(self.model.transformer, batch, _longest(requests) + tree, taps)
 
     def _lane(self, label: str, target: Target, requests: Sequence[Request], batch: int) -> Lane:
         decoder = Decoder(

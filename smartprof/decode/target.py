@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from smartprof.decode.inputs import prefill_input, verify_input
 from smartprof.models.cache import KVCache
+from smartprof.models.inputs import Tokens, chain_tokens, packed_input
 from smartprof.models.transformer import Transformer
 from smartprof.trees.packed import Accepted, PackedTrees
 
@@ -17,12 +17,16 @@ PREFILL_CHUNK = 256  # tokens of one prefill pass: bounds the mask and the activ
 
 
 class Target:
-    """A transformer and the key-value cache of one batch of requests."""
+    """A transformer and the key-value cache of one batch of requests.
 
-    def __init__(self, model: Transformer, batch: int, capacity: int) -> None:
+    taps: layers whose inputs are kept for the drafter.
+    """
+
+    def __init__(
+        self, model: Transformer, batch: int, capacity: int, taps: Sequence[int] = ()
+    ) -> None:
         self.model = model
-        self.group = model.shape.heads // model.shape.kv_heads
-        self.cache = KVCache(model.shape, batch, capacity, model.dtype, model.device)
+        self.cache = KVCache(model.shape, batch, capacity, model.dtype, model.device, taps)
 
     def synchronise(self) -> None:
         """Wait for the device, so that a clock read next covers the work before it."""
@@ -35,8 +39,9 @@ class Target:
         known = np.asarray(tokens[:-1], np.int64)
         self.cache.require(len(tokens))
         for start in range(0, len(known), chunk):
-            part = known[start : start + chunk]
-            self.model.forward(prefill_input(self.cache, row, start, part, self.group), self.cache)
+            part = chain_tokens(known[start : start + chunk], row, start)
+            batch = packed_input(self.cache, part, self.model.layout, len(part.token))
+            self.model.forward(batch, self.cache)
 
     @torch.inference_mode()
     def verify(
@@ -47,16 +52,13 @@ class Target:
         context_lens: int64 [B]; `pad_to` >= M tokens are really run, or more if that is faster on
         this processor.
         """
-        really = self.model.small_counts.run_as.get(pad_to, pad_to)
-        logits = self.model.logits(self._forward(trees, context_lens, really))
+        logits = self._logits(trees, context_lens, pad_to)
         return logits.argmax(dim=-1)[: len(trees.token)].cpu().numpy()
 
     @torch.inference_mode()
     def scores(self, trees: PackedTrees, context_lens: NDArray[np.int64]) -> torch.Tensor:
         """Logits after every tree node, [M, vocab]."""
-        really = self.model.small_counts.run_as.get(len(trees.token), len(trees.token))
-        logits = self.model.logits(self._forward(trees, context_lens, really))
-        return logits[: len(trees.token)]
+        return self._logits(trees, context_lens, len(trees.token))[: len(trees.token)]
 
     @torch.inference_mode()
     def keep(self, trees: PackedTrees, accepted: Accepted, context_lens: NDArray[np.int64]) -> None:
@@ -71,13 +73,37 @@ class Target:
             targets.append(start + wanted[moved])
         source = np.concatenate(sources)
         if source.size:
-            device = self.cache.keys.device
+            device = self.cache.device
             target = torch.from_numpy(np.concatenate(targets)).to(device)
             self.cache.move(torch.from_numpy(source).to(device), target)
 
-    def _forward(
+    def _logits(
         self, trees: PackedTrees, context_lens: NDArray[np.int64], pad_to: int
     ) -> torch.Tensor:
+        """Logits [at least pad_to, vocab]; those of the trees come first."""
         self.cache.require(int((context_lens - 1 + trees.counts).max()))
-        batch = verify_input(self.cache, trees, context_lens, pad_to, self.group)
-        return self.model.forward(batch, self.cache)
+        tokens = _tree_tokens(trees, context_lens - 1)
+        batch = packed_input(self.cache, tokens, self.model.layout, self.model.run_as(pad_to))
+        return self.model.logits(self.model.forward(batch, self.cache))
+
+
+def _tree_tokens(trees: PackedTrees, before: NDArray[np.int64]) -> Tokens:
+    """The trees behind the slots filled before this pass, int64 [B].
+
+    A node at depth d has position before + d, and sees the committed prefix, its ancestors and
+    itself.
+    """
+    width = int(trees.counts.max())
+    position = before[trees.request] + trees.depth
+    inside_position = np.zeros((len(before), width), np.int64)
+    inside_position[trees.request, trees.slot] = position
+    return Tokens(
+        token=trees.token,
+        request=trees.request,
+        position=position,
+        slot=before[trees.request] + trees.slot,
+        counts=trees.counts,
+        before=before,
+        inside=trees.ancestor_mask(width),
+        inside_position=inside_position,
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,17 +12,29 @@ from numpy.typing import NDArray
 from smartprof.policies.base import Outcome
 from smartprof.trees.forest import Children, Forest
 
+if TYPE_CHECKING:
+    from smartprof.models.cache import KVCache
+
 
 class Drafter(ABC):
     """Proposes children of tree nodes, with one state per row of the batch.
 
     Request i of a forest is row i. A row's committed tokens include its newest one, the root.
     name: what tables print. digest: what a profile is keyed by. kind: "ngram", "model", ...
+    taps: layers of the target whose inputs the drafter reads from `KVCache.features`.
     """
 
     name: str
     digest: str
     kind: str
+    taps: tuple[int, ...] = ()
+
+    def attach(self, cache: KVCache) -> None:  # noqa: B027 - a lookup needs nothing of the target
+        """Told once, before the first request, of the target's cache; rows are the same.
+
+        Features of a row's committed tokens, all but the root's, lie at the tokens' own slots
+        whenever `admit` or `expand` is called.
+        """
 
     @abstractmethod
     def admit(self, row: int, tokens: Sequence[int]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -10,24 +12,45 @@ from smartprof.models.shapes import ModelShape
 
 
 class KVCache:
-    """Per-layer keys and values: each [layers, kv_heads, batch * columns, head_dim].
+    """Per-layer keys and values in one tensor [layers, 2, kv_heads, batch * columns, head_dim].
 
     One head of one request is contiguous, so that attention reads memory in order. Request
     ``r`` owns the flat entries ``r * columns ... (r + 1) * columns - 1``; entry ``c`` of them holds
     the token at slot ``c``. The last column is scratch: padding tokens write there and
     nobody reads it.
+
+    `taps` are layers whose input (the residual stream, [hidden]) is kept beside the keys, entry by
+    entry, for a drafter that reads it: `features` is [batch * columns, len(taps) * hidden].
     """
 
     def __init__(
-        self, shape: ModelShape, batch: int, capacity: int, dtype: torch.dtype, device: torch.device
+        self,
+        shape: ModelShape,
+        batch: int,
+        capacity: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        taps: Sequence[int] = (),
     ) -> None:
-        self.batch = batch
-        self.capacity = capacity
-        self.columns = capacity + 1
-        size = (shape.layers, shape.kv_heads, batch * self.columns, shape.head_dim)
+        self.batch, self.capacity, self.columns = batch, capacity, capacity + 1
+        self.kv_heads, self.taps = shape.kv_heads, tuple(taps)
+        entries = batch * self.columns
         # Zeros, not empty: masked entries are multiplied by a weight of zero, and 0 * NaN is NaN.
-        self.keys = torch.zeros(size, dtype=dtype, device=device)
-        self.values = torch.zeros(size, dtype=dtype, device=device)
+        self.data = torch.zeros(
+            (shape.layers, 2, shape.kv_heads, entries, shape.head_dim), dtype=dtype, device=device
+        )
+        self.features = torch.zeros(
+            (entries if taps else 0, len(self.taps) * shape.hidden), dtype=dtype, device=device
+        )
+        # Views made once: making them anew in every layer of every pass takes longer than a copy.
+        self._writable = [x.flatten(0, 1) for x in self.data]
+        by_request = self.data.unflatten(3, (batch, self.columns))
+        self._layers = [(x[0].transpose(0, 1), x[1].transpose(0, 1)) for x in by_request]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the cache lies."""
+        return self.data.device
 
     def require(self, tokens: int) -> None:
         """Raise if one request cannot hold this many tokens."""
@@ -37,27 +60,33 @@ class KVCache:
                 "shorten the prompt or --max-new-tokens"
             )
 
-    def write(self, layer: int, entries: Tensor, keys: Tensor, values: Tensor) -> None:
-        """Store keys and values [M, kv_heads, head_dim] at flat entries [M]."""
-        self.keys[layer].index_copy_(1, entries, keys.transpose(0, 1))
-        self.values[layer].index_copy_(1, entries, values.transpose(0, 1))
+    def write(self, layer: int, entries: Tensor, keys_values: Tensor) -> None:
+        """Store keys, then values, [M, 2 * kv_heads, head_dim] at flat entries [M]."""
+        self._writable[layer].index_copy_(1, entries, keys_values.transpose(0, 1))
+
+    def write_feature(self, layer: int, entries: Tensor, hidden: Tensor) -> None:
+        """Store a tapped layer's input [M, hidden] at flat entries [M]."""
+        place, size = self.taps.index(layer), hidden.shape[1]
+        self.features[:, place * size : (place + 1) * size].index_copy_(0, entries, hidden)
 
     def view(self, layer: int, rows: slice, length: int) -> tuple[Tensor, Tensor]:
         """Keys and values of some requests, each [rows, kv_heads, length, head_dim], no copy."""
-        keys, values = self._by_request(self.keys[layer]), self._by_request(self.values[layer])
-        return keys[:, rows, :length].transpose(0, 1), values[:, rows, :length].transpose(0, 1)
+        keys, values = self._layers[layer]
+        return keys[rows, :, :length], values[rows, :, :length]
+
+    def row_view(self, layer: int, row: int, length: int) -> tuple[Tensor, Tensor]:
+        """Keys and values of one request, each [1, kv_heads, length, head_dim], no copy."""
+        return self.view(layer, slice(row, row + 1), length)
 
     def move(self, source: Tensor, target: Tensor) -> None:
         """Copy flat entries [k] to flat entries [k] in every layer, through a temporary."""
-        self.keys[:, :, target] = self.keys[:, :, source]
-        self.values[:, :, target] = self.values[:, :, source]
+        self.data[:, :, :, target] = self.data[:, :, :, source]
+        if self.taps:
+            self.features[target] = self.features[source]
 
     def move_row(self, source: int, target: int, length: int) -> None:
         """Copy the first `length` slots of one request over another's."""
-        for data in (self.keys, self.values):
-            rows = self._by_request(data)
-            rows[..., target, :length, :] = rows[..., source, :length, :]
-
-    def _by_request(self, data: Tensor) -> Tensor:
-        """[..., kv_heads, batch * columns, head_dim] seen as [..., batch, columns, head_dim]."""
-        return data.unflatten(-2, (self.batch, self.columns))
+        from_, to = source * self.columns, target * self.columns
+        self.data[..., to : to + length, :] = self.data[..., from_ : from_ + length, :]
+        if self.taps:
+            self.features[to : to + length] = self.features[from_ : from_ + length]

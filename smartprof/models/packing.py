@@ -60,6 +60,16 @@ class Linear:
             return torch.nn.functional.linear(x, self.weight, self.bias)  # type: ignore[arg-type]
         return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")
 
+    def add_to(self, other: Tensor, x: Tensor) -> Tensor:
+        """``other + y``, in one operation; other [M, out] stays as it is."""
+        if self.packed is not None and x.shape[0] > self.plain_to:
+            return torch.ops.mkldnn._linear_pointwise.binary(
+                x, other, self.packed, self.bias, "add"
+            )
+        assert self.weight is not None
+        total = torch.addmm(other, x, self.weight.t())
+        return total if self.bias is None else total.add_(self.bias)
+
 
 def can_prepack(weight: Tensor) -> bool:
     """Whether this torch build and this weight allow oneDNN's own layout."""

@@ -5,6 +5,7 @@ Knows nothing about weights, devices or torch.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -35,7 +36,11 @@ class RopeScaling:
 
 @dataclass(frozen=True)
 class ModelShape:
-    """Sizes of a decoder-only transformer with RMS norms, SwiGLU and rotary positions."""
+    """Sizes of a decoder-only transformer with RMS norms, SwiGLU and rotary positions.
+
+    qkv_bias, out_bias: biases of the attention's input and output products. qk_norm: queries and
+    keys are normed per head. window: tokens that a position attends to, itself included; None: all.
+    """
 
     name: str
     layers: int
@@ -51,6 +56,9 @@ class ModelShape:
     rope_scaling: RopeScaling | None
     norm_eps: float
     max_context: int
+    qk_norm: bool = False
+    out_bias: bool = False
+    window: int | None = None
 
     def __post_init__(self) -> None:
         for field, value in asdict(self).items():
@@ -84,9 +92,17 @@ class ModelShape:
 
     @property
     def digest(self) -> str:
-        """First 16 hex digits of the sha256 over everything but the name."""
-        fields = asdict(self)
-        del fields["name"]
+        """First 16 hex digits of the sha256 over everything but the name.
+
+        Fields with a default joined after profiles had been written; they count when set, so that
+        the digests in those profiles hold.
+        """
+        values = asdict(self)
+        fields = {
+            x.name: values[x.name]
+            for x in dataclasses.fields(self)
+            if x.name != "name" and values[x.name] != x.default
+        }
         canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
