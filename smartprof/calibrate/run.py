@@ -165,7 +165,11 @@ def _profile(
     return Profile(
         schema_version=1,
         created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        provenance=Provenance(kind="measured", command=calibration.command, note=""),
+        provenance=Provenance(
+            kind="measured",
+            command=calibration.command,
+            note=calibration.model.transformer.kernels,
+        ),
         key=profile_key(calibration.device, calibration.model),
         verify=surfaces["verify"],
         plain_decode=surfaces["plain_decode"],

@@ -7,6 +7,7 @@ an input of another width.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -110,10 +111,15 @@ def build_block(shape: ModelShape, weights: dict[str, Tensor], prefix: str) -> B
     )
 
 
+@cache
+def _scalar(value: float) -> Tensor:
+    return torch.tensor(value)
+
+
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """x [..., size] over its root mean square, times weight (broadcast)."""
     if x.device.type == "cpu" and x.dtype == torch.float32:  # a third faster than torch's own here
         length = torch.linalg.vector_norm(x, 2, -1, keepdim=True)
-        scale = length.mul_(length).mul_(1 / x.shape[-1]).add_(eps).rsqrt_()
+        scale = torch.addcmul(_scalar(eps), length, length, value=1 / x.shape[-1]).rsqrt_()
         return (x * scale).mul_(weight)
     return F.rms_norm(x, x.shape[-1:], None, eps) * weight

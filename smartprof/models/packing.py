@@ -10,28 +10,42 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-PACK_TOKENS_HINT = 8  # the token count oneDNN lays the weights out for: a small verify pass
-FULL_TILE = 4  # from this many tokens on the prepacked product is at its best
+Way = Literal["plain", "packed", "padded"]
+
+PACK_TOKENS_HINT = 64  # the token count oneDNN lays the weights out for
+FULL_TILE = 4  # "padded" runs a prepacked product with so many tokens
+PROBED = (1, 2, 3, 4, 8, 32, 128)  # token counts; those between go the way of the one below
 REPEATS = 5
-GAIN = 0.97  # another way than the straightforward one must be faster by this factor
+ROTATION_BYTES = 96 << 20  # weights that small products run over in turn: more than a cache holds
+GAIN = 0.97  # another way than the prepacked one must be faster by this factor
 
 
 @dataclass(frozen=True)
-class SmallCounts:
-    """How passes of fewer than `FULL_TILE` tokens are run; measured, never guessed.
+class Kernels:
+    """How products of one shape run fastest: from `counts[i]` tokens on the way `ways[i]`.
 
-    plain_to: up to this many tokens the plain product is used; 0: nowhere.
-    run_as: tokens really run for a count, where more are faster.
+    counts ascend from 1; neighbouring ways differ.
     """
 
-    plain_to: int = 0
-    run_as: dict[int, int] = field(default_factory=dict)
+    counts: tuple[int, ...] = (1,)
+    ways: tuple[Way, ...] = ("plain",)
+
+    def way(self, tokens: int) -> Way:
+        """The way that so many tokens go."""
+        return self.ways[bisect_right(self.counts, tokens) - 1]
+
+    def __str__(self) -> str:
+        """For a person: "padded from 1, packed from 3 tokens"."""
+        steps = [f"{way} from {count}" for count, way in zip(self.counts, self.ways, strict=True)]
+        return ", ".join(steps) + " tokens" if len(steps) > 1 else self.ways[0]
 
 
 class Linear:
@@ -40,35 +54,50 @@ class Linear:
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
         self.weight: Tensor | None = weight
         self.bias = bias
-        self.in_features = weight.shape[1]
-        self.packed: Tensor | None = None
-        self.plain_to = 0
+        self.size = tuple(weight.shape)  # out, in
+        self.kernels = Kernels()
+        self._packed: Tensor | None = None
+        self._tile: Tensor | None = None  # [FULL_TILE, in]
 
     def prepack(self) -> None:
         """Lay a copy of the weights out for oneDNN; both are kept until `settle`."""
         assert self.weight is not None
-        self.packed = torch.ops.mkldnn._reorder_linear_weight(self.weight, PACK_TOKENS_HINT)
+        self._packed = torch.ops.mkldnn._reorder_linear_weight(self.weight, PACK_TOKENS_HINT)
+        self._tile = self.weight.new_zeros(FULL_TILE, self.size[1])
 
-    def settle(self, plain_to: int) -> None:
-        """Use the plain product up to this many tokens; 0 frees the plain weights."""
-        self.plain_to = plain_to
-        if plain_to == 0:
+    def settle(self, kernels: Kernels) -> None:
+        """Run like this from now on, and free the weights that no count needs."""
+        self.kernels = kernels
+        if "plain" not in kernels.ways:
             self.weight = None
 
     def __call__(self, x: Tensor) -> Tensor:
-        if self.packed is None or x.shape[0] <= self.plain_to:
+        return self.run(x, self.kernels.way(x.shape[0]))
+
+    def run(self, x: Tensor, way: Way) -> Tensor:
+        """The product in one of the ways."""
+        if way == "plain":
             return torch.nn.functional.linear(x, self.weight, self.bias)  # type: ignore[arg-type]
-        return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")
+        if way == "packed":
+            return _onednn(x, self._packed, self.bias, "none", [], "")
+        assert self._tile is not None
+        tokens = x.shape[0]
+        self._tile[:tokens].copy_(x)
+        return _onednn(self._tile, self._packed, self.bias, "none", [], "")[:tokens]
 
     def add_to(self, other: Tensor, x: Tensor) -> Tensor:
-        """``other + y``, in one operation; other [M, out] stays as it is."""
-        if self.packed is not None and x.shape[0] > self.plain_to:
-            return torch.ops.mkldnn._linear_pointwise.binary(
-                x, other, self.packed, self.bias, "add"
-            )
+        """``other + y``, in one operation where there is one; other [M, out] stays as it is."""
+        way = self.kernels.way(x.shape[0])
+        if way == "packed":
+            return _onednn.binary(x, other, self._packed, self.bias, "add")
+        if way == "padded":
+            return self.run(x, way).add_(other)
         assert self.weight is not None
         total = torch.addmm(other, x, self.weight.t())
         return total if self.bias is None else total.add_(self.bias)
+
+
+_onednn = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 
 
 def can_prepack(weight: Tensor) -> bool:
@@ -77,57 +106,72 @@ def can_prepack(weight: Tensor) -> bool:
         weight.device.type == "cpu"
         and weight.dtype == torch.float32
         and torch.backends.mkldnn.is_available()
-        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+        and _onednn is not None
     )
 
 
-def prepack_all(linears: Sequence[Linear]) -> SmallCounts:
-    """Prepack every layer, measure how small passes run fastest, and settle on that."""
+def prepack_all(linears: Sequence[Linear]) -> None:
+    """Prepack every layer, measure how each shape runs fastest by token count, and settle on it."""
+    by_size: dict[tuple[int, ...], list[Linear]] = {}
     for linear in linears:
-        linear.prepack()
-    chosen = choose_small_counts(_measure(linears))
-    for linear in linears:
-        linear.settle(chosen.plain_to)
-    return chosen
+        by_size.setdefault(linear.size, []).append(linear)
+    for same in by_size.values():
+        for linear in same:
+            linear.prepack()
+        kernels = choose_kernels(_measure(same))
+        for linear in same:
+            linear.settle(kernels)
 
 
-def choose_small_counts(seconds: dict[tuple[bool, int], float]) -> SmallCounts:
-    """The fastest way for each small count.
+def kernels_text(linears: Sequence[Linear]) -> str:
+    """What was chosen for which shape, in one line."""
+    chosen = {x.size: x.kernels for x in linears}
+    return "; ".join(f"linear {x[0]}x{x[1]} {y}" for x, y in chosen.items())
 
-    seconds: {(plain, tokens): seconds of all layers}, plain products for 1 ... FULL_TILE - 1
-    tokens, prepacked ones for 1 ... FULL_TILE. Plain ones are used for a run of counts from 1 on.
+
+def choose_kernels(seconds: Mapping[int, Mapping[Way, float]]) -> Kernels:
+    """The fastest way for each count; the prepacked one unless another gains enough.
+
+    seconds: {tokens: {way: seconds}}, tokens ascending from 1.
     """
-    plain_to, run_as = 0, {}
-    for tokens in range(1, FULL_TILE):
-        packed, padded = seconds[False, tokens], seconds[False, FULL_TILE]
-        best = min(packed, padded)
-        if plain_to == tokens - 1 and seconds[True, tokens] < GAIN * best:
-            plain_to = tokens
-        elif padded < GAIN * packed:
-            run_as[tokens] = FULL_TILE
-    return SmallCounts(plain_to, run_as)
+    counts: list[int] = []
+    ways: list[Way] = []
+    for tokens, by_way in seconds.items():
+        best = min(by_way, key=lambda x: by_way[x])
+        way: Way = best if by_way[best] < GAIN * by_way["packed"] else "packed"
+        if not ways or way != ways[-1]:
+            counts.append(tokens)
+            ways.append(way)
+    return Kernels(tuple(counts), tuple(ways))
 
 
-def _measure(linears: Sequence[Linear]) -> dict[tuple[bool, int], float]:
-    """Median seconds of all products of one pass, by way and token count, in interleaved runs."""
-    ways = [(True, x) for x in range(1, FULL_TILE)] + [(False, x) for x in range(1, FULL_TILE + 1)]
-    samples: dict[tuple[bool, int], list[float]] = {x: [] for x in ways}
-    for repeat in range(REPEATS + 1):
-        for plain, tokens in ways:
-            seconds = _timed(lambda x=plain, y=tokens: _run(linears, y, plain=x))  # type: ignore[misc]
-            if repeat:  # the first run of a shape also compiles it
-                samples[plain, tokens].append(seconds)
-    return {x: statistics.median(y) for x, y in samples.items()}
+def _measure(linears: Sequence[Linear]) -> dict[int, dict[Way, float]]:
+    """Median seconds of products of one shape, by count and way, in interleaved runs."""
+    found: dict[int, dict[Way, float]] = {}
+    for tokens in PROBED:
+        used = linears[: _rotated(linears[0], tokens)]
+        ways: list[Way] = ["plain", "packed", *(["padded"] if tokens < FULL_TILE else [])]  # type: ignore[list-item]
+        x = torch.ones(tokens, linears[0].size[1])
+        samples: dict[Way, list[float]] = {way: [] for way in ways}
+        for repeat in range(REPEATS + 1):
+            for way in ways:
+                seconds = _timed(lambda x=x, way=way, used=used: [y.run(x, way) for y in used])  # type: ignore[misc]
+                if repeat:  # the first run of a shape also compiles it
+                    samples[way].append(seconds)
+        found[tokens] = {way: statistics.median(y) for way, y in samples.items()}
+    return found
 
 
-def _run(linears: Sequence[Linear], tokens: int, plain: bool) -> None:
-    inputs = {size: torch.ones(tokens, size) for size in {x.in_features for x in linears}}
-    for linear in linears:  # all layers in turn, so that no weight is found in a cache
-        linear.plain_to = tokens if plain else 0
-        linear(inputs[linear.in_features])
+def _rotated(linear: Linear, tokens: int) -> int:
+    """Layers to run in turn: so many that no weight is found in a cache; fewer for large counts.
+
+    A product of many tokens is bound by arithmetic, and takes too long to repeat over and over.
+    """
+    layer_bytes = 4 * linear.size[0] * linear.size[1]
+    return max(1, ROTATION_BYTES // (layer_bytes * max(1, tokens // 4)))
 
 
-def _timed(run: Callable[[], None]) -> float:
+def _timed(run: Callable[[], object]) -> float:
     start = time.perf_counter()
     run()
     return time.perf_counter() - start

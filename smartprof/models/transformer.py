@@ -14,7 +14,7 @@ from smartprof.models.attention import AttentionCosts, measure_attention
 from smartprof.models.block import build_block, rms_norm
 from smartprof.models.cache import KVCache
 from smartprof.models.inputs import InputLayout, PackedInput
-from smartprof.models.packing import Linear, SmallCounts, can_prepack, prepack_all
+from smartprof.models.packing import Linear, can_prepack, kernels_text, prepack_all
 from smartprof.models.rotary import rotations
 from smartprof.models.shapes import ModelShape
 
@@ -22,7 +22,8 @@ from smartprof.models.shapes import ModelShape
 class Transformer:
     """A decoder-only model with grouped-query attention, rotary positions and a gated MLP.
 
-    small_counts, layout: how its passes run fastest on this device, measured when it was made.
+    layout and the kernels of its `linears`: how its passes run fastest on this device, measured
+    when it was made; `kernels` tells what was found.
     """
 
     def __init__(self, shape: ModelShape, weights: dict[str, Tensor], prepack: bool = True) -> None:
@@ -36,9 +37,8 @@ class Transformer:
         tied = shape.tied_embeddings
         self.head = Linear(self.embedding if tied else weights["lm_head.weight"])
         self.dtype, self.device = self.embedding.dtype, self.embedding.device
-        self.small_counts = SmallCounts()
         if prepack and can_prepack(self.embedding):
-            self.small_counts = prepack_all(self.linears)
+            prepack_all(self.linears)
         self.layout = _layout(shape, self.dtype, self.device)
         self._rotations = rotations(shape, 0, self.device)
 
@@ -67,8 +67,17 @@ class Transformer:
         return self.head(hidden)
 
     def run_as(self, tokens: int) -> int:
-        """Tokens that a pass of so many really runs: more, where more are faster."""
-        return self.small_counts.run_as.get(tokens, tokens)
+        return tokens
+
+    @property
+    def kernels(self) -> str:
+        """What was measured and chosen for this device, in one line."""
+        costs = self.layout.costs
+        if costs is None:
+            return kernels_text(self.linears)
+        call, pair = 1e6 * costs.call_seconds, 1e9 * costs.pair_seconds
+        attention = f"attention {call:.0f} us a call, {pair:.0f} ns a token and key"
+        return f"{kernels_text(self.linears)}; {attention}"
 
 
 def _layout(shape: ModelShape, dtype: torch.dtype, device: torch.device) -> InputLayout:

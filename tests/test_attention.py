@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from smartprof.models.attention import AttentionCosts, PaddedAttention, RaggedAttention
+from smartprof.models.cache import KVCache
+from smartprof.models.inputs import InputLayout, Tokens, chain_tokens, packed_input
+from smartprof.models.shapes import named_shape
+
+SHAPE = named_shape("tiny-llama")
+CPU = torch.device("cpu")
+GROUP = SHAPE.heads // SHAPE.kv_heads
+NEVER = InputLayout(GROUP)
+ALWAYS = InputLayout(GROUP, costs=AttentionCosts(call_seconds=-1.0, pair_seconds=0.0))
+
+
+def _cache(batch: int) -> KVCache:
+    cache = KVCache(SHAPE, batch, 60, torch.float32, CPU)
+    torch.manual_seed(0)
+    cache.data.normal_()
+    return cache
+
+
+def _tokens(rng: np.random.Generator, counts: list[int], before: list[int]) -> Tokens:
+    """Random trees behind random contexts; every token sees itself and random earlier ones."""
+    request = np.repeat(np.arange(len(counts)), counts)
+    place = np.concatenate([np.arange(x) for x in counts])
+    width = max(counts)
+    inside = np.tril(rng.random((len(counts), width, width)) < 0.5) | np.eye(width, dtype=np.bool_)
+    start = np.array(before)
+    position = start[request] + rng.integers(0, 3, len(request))
+    inside_position = np.zeros((len(counts), width), np.int64)
+    inside_position[request, place] = position
+    return Tokens(
+        token=rng.integers(0, SHAPE.vocab, len(request)),
+        request=request,
+        position=position,
+        slot=start[request] + place,
+        counts=np.array(counts),
+        before=start,
+        inside=inside,
+        inside_position=inside_position,
+    )
+
+
+def _by_hand(
+    query: torch.Tensor, cache: KVCache, tokens: Tokens, window: int | None
+) -> NDArray[np.float32]:
+    """One token and head at a time, over exactly the slots it may see."""
+    out = np.zeros(tuple(query.shape), np.float32)
+    for index, request in enumerate(tokens.request.tolist()):
+        before, place = int(tokens.before[request]), int(tokens.place[index])
+        seen = {x: x for x in range(before)}
+        seen |= {
+            before + x: int(tokens.inside_position[request, x])
+            for x in np.flatnonzero(tokens.inside[request, place]).tolist()
+        }
+        if window is not None:
+            oldest = int(tokens.position[index]) - window + 1
+            seen = {slot: position for slot, position in seen.items() if position >= oldest}
+        entries = request * cache.columns + np.array(sorted(seen))
+        for head in range(query.shape[1]):
+            keys, values = cache.data[0, :, head // GROUP, entries]
+            weight = torch.softmax(keys @ query[index, head] / SHAPE.head_dim**0.5, 0)
+            out[index, head] = (weight @ values).numpy()
+    return out
+
+
+@pytest.mark.parametrize("window", [None, 5], ids=["all", "window"])
+@pytest.mark.parametrize("layout", [NEVER, ALWAYS], ids=["padded", "ragged"])
+@pytest.mark.parametrize("counts", [[1], [7], [1, 1, 1], [2, 2], [1, 9, 3, 4], [3, 1, 1, 12]])
+@pytest.mark.parametrize("spare", [0, 3])
+def test_both_plans_equal_attention_computed_token_by_token(
+    counts: list[int], layout: InputLayout, window: int | None, spare: int
+) -> None:
+    rng = np.random.default_rng(sum(counts))
+    cache = _cache(len(counts))
+    tokens = _tokens(rng, counts, rng.integers(0, 40, len(counts)).tolist())
+    batch = packed_input(cache, tokens, replace(layout, window=window), sum(counts) + spare)
+    if len(counts) > 1:
+        wanted = RaggedAttention if layout is ALWAYS else PaddedAttention
+        assert isinstance(batch.attention, wanted)
+    query = torch.randn(sum(counts) + spare, SHAPE.heads, SHAPE.head_dim)
+    out = batch.attention(query, cache, 0)
+    assert out.shape == query.shape
+    assert torch.isfinite(out).all()
+    expected = _by_hand(query[: sum(counts)], cache, tokens, window)
+    np.testing.assert_allclose(out[: sum(counts)].numpy(), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("layout", [NEVER, ALWAYS], ids=["padded", "ragged"])
+def test_requests_that_take_no_part_change_nothing(layout: InputLayout) -> None:
+    rng = np.random.default_rng(3)
+    cache = _cache(4)
+    all_of_them = _tokens(rng, [2, 3, 1, 4], [9, 20, 4, 1])
+    some = all_of_them.request % 2 == 1
+    tokens = replace(
+        all_of_them,
+        token=all_of_them.token[some],
+        request=all_of_them.request[some],
+        position=all_of_them.position[some],
+        slot=all_of_them.slot[some],
+        counts=np.array([0, 3, 0, 4]),
+    )
+    batch = packed_input(cache, tokens, layout, 7)
+    query = torch.randn(7, SHAPE.heads, SHAPE.head_dim)
+    expected = _by_hand(query, cache, tokens, None)
+    np.testing.assert_allclose(batch.attention(query, cache, 0).numpy(), expected, atol=1e-5)
+
+
+def test_a_chain_sees_itself_and_all_before_it() -> None:
+    tokens = chain_tokens(np.array([5, 6, 7]), row=1, start=4)
+    np.testing.assert_array_equal(tokens.slot, [4, 5, 6])
+    np.testing.assert_array_equal(tokens.inside[0], np.tri(3, dtype=np.bool_))
+    assert packed_input(_cache(2), tokens, NEVER, 3).entries.tolist() == [61 + 4, 61 + 5, 61 + 6]
+
+
+def test_attention_runs_per_request_where_that_saves_more_than_the_calls_cost() -> None:
+    costs = AttentionCosts(call_seconds=10.0, pair_seconds=1.0)
+    assert not costs.ragged_pays(padded_pairs=130, own_pairs=100, requests=4)
+    assert costs.ragged_pays(padded_pairs=131, own_pairs=100, requests=4)
+
+
+def test_features_move_with_the_keys_of_their_tokens() -> None:
+    cache = KVCache(SHAPE, 2, 9, torch.float32, CPU, taps=(0, 1))
+    entries = torch.arange(20)
+    for tap in (0, 1):
+        cache.write_feature(
+            tap, entries, torch.full((20, SHAPE.hidden), 100.0 * tap) + entries[:, None]
+        )
+    cache.data.copy_(entries[:, None].expand_as(cache.data))
+    cache.move(torch.tensor([5, 7]), torch.tensor([1, 2]))
+    cache.move_row(0, 1, 3)
+    for places, sources in (([1, 2], [5, 7]), ([10, 11, 12, 13], [0, 5, 7, 13])):
+        wanted = torch.tensor(sources, dtype=torch.float32)
+        torch.testing.assert_close(cache.data[0, 0, 0, places, 0], wanted)
+        torch.testing.assert_close(cache.features[places, 0], wanted)
+        torch.testing.assert_close(cache.features[places, SHAPE.hidden], wanted + 100)
