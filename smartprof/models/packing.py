@@ -13,7 +13,7 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -97,7 +97,7 @@ class Linear:
         return total if self.bias is None else total.add_(self.bias)
 
 
-_onednn = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+_onednn: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 
 
 def can_prepack(weight: Tensor) -> bool:
