@@ -17,6 +17,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ from smartprof.decode.session import Session, Workload
 from smartprof.decode.target import Target
 from smartprof.device import resolve_device
 from smartprof.drafters.base import Drafter
-from smartprof.drafters.table import load_drafter
+from smartprof.drafters.table import make_drafter
 from smartprof.models.loading import LoadedModel, load_model
 from smartprof.policies.base import Policy
 from smartprof.policies.plain import Plain
@@ -263,7 +264,7 @@ def main() -> None:
         return
     profile = load_profile(find_profile(options.profile))
     for name in options.drafter.split(","):
-        make = load_drafter(name, model)
+        make = partial(make_drafter, name)
         costs = CostModel(profile, make().name)
         print(f"drafter {make().name}")
         smart_against_assisted(model, reference, make, costs, options.tokens, options.repeats)

@@ -24,12 +24,21 @@ from smartprof.models.shapes import (
 TINY = NAMED_SHAPES["tiny-llama"]
 
 
+def _family(shape: ModelShape) -> str:
+    if shape.qk_norm:
+        return "Qwen3"
+    if shape.name.startswith("Mistral"):
+        return "Mistral"
+    return "Qwen2" if shape.qkv_bias else "Llama"
+
+
 def config_dict(shape: ModelShape) -> dict[str, Any]:
     """A `config.json` of that shape in the older spelling that most published models use."""
     scaling = shape.rope_scaling
     return {
-        "architectures": ["Qwen2ForCausalLM" if shape.qkv_bias else "LlamaForCausalLM"],
-        "model_type": "qwen2" if shape.qkv_bias else "llama",
+        "architectures": [f"{_family(shape)}ForCausalLM"],
+        "model_type": _family(shape).lower(),
+        "sliding_window": shape.window,
         "num_hidden_layers": shape.layers,
         "hidden_size": shape.hidden,
         "num_attention_heads": shape.heads,
@@ -129,6 +138,9 @@ def test_the_digest_depends_on_everything_but_the_name() -> None:
         "rope_scaling": RopeScaling(4.0, 1.0, 4.0, 8192),
         "norm_eps": 1e-6,
         "max_context": 64,
+        "qk_norm": True,
+        "out_bias": True,
+        "window": 32,
     }
     changed = [replace(scaled, **{field: value}) for field, value in changes.items()]
     digests = {shape.digest for shape in [scaled, TINY, *changed]}
@@ -145,14 +157,11 @@ def test_the_digest_of_the_default_model_never_changes_because_profiles_hold_it(
     [
         ({"architectures": ["MixtralForCausalLM"]}, "architecture ['MixtralForCausalLM']"),
         ({"architectures": None}, "architecture None"),
-        ({"use_sliding_window": True, "sliding_window": 4096}, "sliding-window"),
-        ({"layer_types": ["full_attention", "sliding_attention"]}, "sliding-window"),
         ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "rope type 'yarn'"),
         ({"rope_scaling": {"type": "linear", "factor": 4.0}}, "rope type 'linear'"),
         ({"rope_scaling": {"rope_type": "llama3", "factor": 4.0}}, "low_freq_factor"),
         ({"rope_scaling": "llama3"}, "rope_scaling must be a table"),
         ({"partial_rotary_factor": 0.5}, "partial rotary"),
-        ({"attention_bias": True}, "attention_bias"),
         ({"mlp_bias": True}, "mlp_bias"),
         ({"hidden_act": "gelu"}, "hidden_act silu, got 'gelu'"),
         ({"quantization_config": {"bits": 4}}, "quantised"),
@@ -176,13 +185,53 @@ def test_a_config_that_cannot_be_run_is_refused_in_one_line(
     assert "\n" not in message
 
 
-def test_a_sliding_window_that_is_switched_off_is_no_obstacle() -> None:
+QWEN = {**config_dict(NAMED_SHAPES["Qwen2-7B"]), "sliding_window": 1000}  # 28 layers
+MISTRAL = {**config_dict(NAMED_SHAPES["Mistral-7B-v0.3"])}
+
+
+@pytest.mark.parametrize(
+    ("fields", "window"),
+    [
+        ({**QWEN, "use_sliding_window": False}, None),
+        ({**QWEN, "use_sliding_window": True, "max_window_layers": 0}, 1000),
+        ({**QWEN, "use_sliding_window": True, "max_window_layers": 28}, None),
+        ({**QWEN, "use_sliding_window": True}, None),
+        ({**QWEN, "use_sliding_window": True, "layer_types": ["sliding_attention"] * 28}, 1000),
+        ({**MISTRAL, "sliding_window": None}, None),
+        ({**MISTRAL, "sliding_window": 1000}, 1000),
+        ({**MISTRAL, "sliding_window": 32_768}, None),
+        ({x: y for x, y in MISTRAL.items() if x != "sliding_window"}, 4096),
+        ({**config_dict(TINY), "sliding_window": 64}, None),
+    ],
+)
+def test_a_window_is_in_force_where_transformers_has_it_in_force(
+    fields: dict[str, Any], window: int | None
+) -> None:
+    assert shape_from_config(fields, "x").window == window
+    kinds = AutoConfig.for_model(**fields).to_dict().get("layer_types")
+    if kinds is not None and fields.get("sliding_window") is not None:
+        assert (set(kinds) == {"sliding_attention"}) == (window is not None)
+
+
+def test_a_window_in_some_layers_only_is_refused() -> None:
+    fields = {**QWEN, "use_sliding_window": True, "max_window_layers": 20}
+    with pytest.raises(ModelError, match="x: a sliding window in some layers and not in others"):
+        shape_from_config(fields, "x")
+
+
+@pytest.mark.parametrize(
+    ("family", "biases"), [("llama", True), ("qwen3", True), ("mistral", False)]
+)
+def test_attention_biases_are_read_where_the_family_has_the_option(
+    family: str, biases: bool
+) -> None:
     fields = {
-        **config_dict(NAMED_SHAPES["Qwen2-7B"]),
-        "use_sliding_window": False,
-        "sliding_window": 131_072,
+        **config_dict(TINY),
+        "architectures": [f"{family.capitalize()}ForCausalLM"],
+        "attention_bias": True,
     }
-    assert shape_from_config(fields, "q").qkv_bias
+    shape = shape_from_config(fields, "x")
+    assert (shape.qkv_bias, shape.out_bias) == (biases, biases)
 
 
 def test_an_unknown_shape_lists_the_known_ones() -> None:

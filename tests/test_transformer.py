@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,67 +15,22 @@ from smartprof.models.weights import load_weights
 from smartprof.trees.forest import Children, Forest
 from smartprof.trees.packed import PackedTrees, pack
 from tests.default_model import default_model_dir
+from tests.families import FAMILIES, families_table, write_family
 
 TOLERANCE = 5e-4
 CPU = torch.device("cpu")
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
-def _tiny(tmp_path: Path, family: str, **changes: Any) -> tuple[Any, Path]:
-    """A random transformers model of a few thousand weights, saved as its users save theirs."""
-    from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
-
-    options: dict[str, Any] = {
-        "vocab_size": 97,
-        "hidden_size": 48,
-        "intermediate_size": 80,
-        "num_hidden_layers": 3,
-        "num_attention_heads": 6,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": 256,
-        "tie_word_embeddings": False,
-    }
-    config = (LlamaConfig if family == "llama" else Qwen2Config)(**(options | changes))
-    torch.manual_seed(1)
-    model = AutoModelForCausalLM.from_config(config).eval()
-    with torch.no_grad():  # biases start at zero: give them something to get wrong
-        for name, parameter in model.named_parameters():
-            if name.endswith("bias") or name.endswith("norm.weight"):
-                parameter.add_(torch.randn_like(parameter) * 0.3)
-    model.save_pretrained(tmp_path)
-    return model, tmp_path
-
-
-FAMILIES: list[tuple[str, dict[str, Any]]] = [
-    ("llama", {}),
-    ("llama", {"tie_word_embeddings": True, "num_key_value_heads": 3}),
-    (
-        "llama",
-        {
-            "rope_parameters": {
-                "rope_type": "llama3",
-                "rope_theta": 5000.0,
-                "factor": 8.0,
-                "low_freq_factor": 1.0,
-                "high_freq_factor": 4.0,
-                "original_max_position_embeddings": 32,
-            }
-        },
-    ),
-    ("qwen2", {}),
-    ("qwen2", {"tie_word_embeddings": True, "num_key_value_heads": 6}),
-]
-
-
 @pytest.fixture(
-    params=[(x, y) for x in range(len(FAMILIES)) for y in DEVICES],
-    ids=lambda x: f"{FAMILIES[x[0]][0]}{x[0]}-{x[1]}",
+    params=[(x.label, y) for x in FAMILIES for y in DEVICES],
+    ids=lambda x: f"{x[0]}-{x[1]}".replace(" ", "-"),
 )
 def tiny(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Any, Transformer]:
-    number, device = request.param
-    family, changes = FAMILIES[number]
-    reference, folder = _tiny(tmp_path, family, **changes)
-    return reference, Transformer(*load_weights(folder, torch.float32, device))
+    label, device = request.param
+    family = next(x for x in FAMILIES if x.label == label)
+    reference = write_family(family, tmp_path)
+    return reference, Transformer(*load_weights(tmp_path, torch.float32, device))
 
 
 @pytest.fixture(scope="module")
@@ -193,3 +149,17 @@ def test_a_wrong_position_would_be_noticed(tiny: tuple[Any, Transformer]) -> Non
     model._rotations = model._rotations.new_ones((300, model.shape.head_dim // 2))
     with pytest.raises(AssertionError):
         _check_ragged_trees(reference, model, [40], 0)
+
+
+def test_a_window_that_is_ignored_would_be_noticed(tmp_path: Path) -> None:
+    """Negative control: the prompts of these tests are longer than the window."""
+    family = next(x for x in FAMILIES if "sliding_window" in x.changes)
+    reference = write_family(family, tmp_path)
+    shape, weights = load_weights(tmp_path, torch.float32, "cpu")
+    with pytest.raises(AssertionError):
+        _check_ragged_trees(reference, Transformer(replace(shape, window=None), weights), [40], 0)
+
+
+def test_the_families_of_the_readme_are_those_tested_here() -> None:
+    readme = Path(__file__).parents[1] / "README.md"
+    assert families_table() in readme.read_text(encoding="utf-8"), families_table()

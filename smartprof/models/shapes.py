@@ -15,9 +15,17 @@ from typing import Any
 
 from smartprof.errors import ModelError
 
-ARCHITECTURES = ("LlamaForCausalLM", "Qwen2ForCausalLM")
-QKV_BIAS_ARCHITECTURE = "Qwen2ForCausalLM"
+LLAMA, QWEN2, QWEN3, MISTRAL = (
+    "LlamaForCausalLM",
+    "Qwen2ForCausalLM",
+    "Qwen3ForCausalLM",
+    "MistralForCausalLM",
+)
+ARCHITECTURES = (LLAMA, QWEN2, QWEN3, MISTRAL)
 DEFAULT_ROPE_THETA = 10_000.0
+QWEN3_HEAD_DIM = 128  # these three: what a config means that leaves the field out
+QWEN_WINDOW_LAYERS = 28
+DEFAULT_WINDOW = 4096
 
 
 @dataclass(frozen=True)
@@ -84,8 +92,9 @@ class ModelShape:
     @property
     def parameters(self) -> int:
         """Number of stored weights; tied embeddings count once."""
-        norms = 2 * self.hidden
+        norms = 2 * self.hidden + (2 * self.head_dim if self.qk_norm else 0)
         biases = self.head_dim * (self.heads + 2 * self.kv_heads) if self.qkv_bias else 0
+        biases += self.hidden if self.out_bias else 0
         tables = 1 if self.tied_embeddings else 2
         per_layer = self.layer_matrix_elements + norms + biases
         return self.layers * per_layer + tables * self.vocab * self.hidden + self.hidden
@@ -196,6 +205,57 @@ NAMED_SHAPES: Mapping[str, ModelShape] = {
             norm_eps=1e-6,
             max_context=131_072,
         ),
+        ModelShape(
+            name="Llama-3.2-1B",
+            layers=16,
+            hidden=2048,
+            heads=32,
+            kv_heads=8,
+            head_dim=64,
+            intermediate=8192,
+            vocab=128_256,
+            tied_embeddings=True,
+            qkv_bias=False,
+            rope_theta=500_000.0,
+            rope_scaling=RopeScaling(
+                factor=32.0, low_freq_factor=1.0, high_freq_factor=4.0, original_context=8192
+            ),
+            norm_eps=1e-5,
+            max_context=131_072,
+        ),
+        ModelShape(
+            name="Qwen3-8B",
+            layers=36,
+            hidden=4096,
+            heads=32,
+            kv_heads=8,
+            head_dim=128,
+            intermediate=12_288,
+            vocab=151_936,
+            tied_embeddings=False,
+            qkv_bias=False,
+            rope_theta=1_000_000.0,
+            rope_scaling=None,
+            norm_eps=1e-6,
+            max_context=40_960,
+            qk_norm=True,
+        ),
+        ModelShape(
+            name="Mistral-7B-v0.3",
+            layers=32,
+            hidden=4096,
+            heads=32,
+            kv_heads=8,
+            head_dim=128,
+            intermediate=14_336,
+            vocab=32_768,
+            tied_embeddings=False,
+            qkv_bias=False,
+            rope_theta=1_000_000.0,
+            rope_scaling=None,
+            norm_eps=1e-5,
+            max_context=32_768,
+        ),
     )
 }
 
@@ -219,22 +279,64 @@ def shape_from_config(config: Mapping[str, Any], name: str) -> ModelShape:
     rope = _rope_parameters(config, name)
     heads = _integer(config, "num_attention_heads", name)
     hidden = _integer(config, "hidden_size", name)
+    layers = _integer(config, "num_hidden_layers", name)
+    max_context = _integer(config, "max_position_embeddings", name)
+    # Qwen2 has biases without saying so, and none after attention; Mistral has no such option.
+    attention_bias = architecture in (LLAMA, QWEN3) and bool(config.get("attention_bias"))
     return ModelShape(
         name=name,
-        layers=_integer(config, "num_hidden_layers", name),
+        layers=layers,
         hidden=hidden,
         heads=heads,
         kv_heads=_integer(config, "num_key_value_heads", name, default=heads),
-        head_dim=_integer(config, "head_dim", name, default=hidden // heads),
+        head_dim=_integer(config, "head_dim", name, default=_head_dim(architecture, hidden, heads)),
         intermediate=_integer(config, "intermediate_size", name),
         vocab=_integer(config, "vocab_size", name),
         tied_embeddings=config.get("tie_word_embeddings") is True,
-        qkv_bias=architecture == QKV_BIAS_ARCHITECTURE,
+        qkv_bias=architecture == QWEN2 or attention_bias,
         rope_theta=_number(rope, "rope_theta", name, default=DEFAULT_ROPE_THETA),
         rope_scaling=_rope_scaling(rope, name),
         norm_eps=_number(config, "rms_norm_eps", name),
-        max_context=_integer(config, "max_position_embeddings", name),
+        max_context=max_context,
+        qk_norm=architecture == QWEN3,
+        out_bias=attention_bias,
+        window=_window(config, architecture, layers, max_context, name),
     )
+
+
+def _head_dim(architecture: str, hidden: int, heads: int) -> int:
+    """Where the config does not say; Qwen3's default does not follow from the other sizes."""
+    return QWEN3_HEAD_DIM if architecture == QWEN3 else hidden // heads
+
+
+def _window(
+    config: Mapping[str, Any], architecture: str, layers: int, max_context: int, name: str
+) -> int | None:
+    """Tokens that every layer looks back over, itself included; None where all look at all.
+
+    Mistral's `sliding_window` is in force. Qwen's is only with `use_sliding_window`, from layer
+    `max_window_layers` on; Llama's says nothing.
+    """
+    windowed = [False] * layers
+    if architecture == MISTRAL:
+        windowed = [config.get("sliding_window", DEFAULT_WINDOW) is not None] * layers
+    elif architecture in (QWEN2, QWEN3) and config.get("use_sliding_window"):
+        first = config.get("max_window_layers")
+        first = QWEN_WINDOW_LAYERS if first is None else first
+        windowed = [index >= first for index in range(layers)]
+    types = config.get("layer_types")
+    if types is not None and architecture != LLAMA:
+        windowed = [x == "sliding_attention" for x in types]
+    if not any(windowed):
+        return None
+    window = _integer(config, "sliding_window", name, default=DEFAULT_WINDOW)
+    if window >= max_context:
+        return None
+    if not all(windowed):
+        raise ModelError(
+            f"{name}: a sliding window in some layers and not in others is not supported"
+        )
+    return window
 
 
 def _architecture(config: Mapping[str, Any], name: str) -> str:
@@ -249,15 +351,9 @@ def _architecture(config: Mapping[str, Any], name: str) -> str:
 
 
 def _refuse_unsupported(config: Mapping[str, Any], name: str) -> None:
-    """The forward pass has no window, no other biases, no other activation, no quantised weights.
-
-    `sliding_window` alone says nothing: Qwen2 files carry a number and switch it off elsewhere.
-    """
-    if config.get("use_sliding_window") or "sliding_attention" in (config.get("layer_types") or ()):
-        raise ModelError(f"{name}: sliding-window attention is not supported")
-    for field in ("attention_bias", "mlp_bias"):
-        if config.get(field):
-            raise ModelError(f"{name}: {field} is not supported")
+    """The forward pass has no biases in its MLP, no other activation, no quantised weights."""
+    if config.get("mlp_bias"):
+        raise ModelError(f"{name}: mlp_bias is not supported")
     if config.get("hidden_act", "silu") != "silu":
         raise ModelError(f"{name}: expected hidden_act silu, got {config['hidden_act']!r}")
     if config.get("quantization_config"):

@@ -149,6 +149,10 @@ def expected_tensors(shape: ModelShape) -> dict[str, tuple[int, ...]]:
     if shape.qkv_bias:
         layer |= {f"self_attn.{part}_proj.bias": (key,) for part in "kv"}
         layer["self_attn.q_proj.bias"] = (query,)
+    if shape.out_bias:
+        layer["self_attn.o_proj.bias"] = (hidden,)
+    if shape.qk_norm:
+        layer |= {f"self_attn.{part}_norm.weight": (shape.head_dim,) for part in "qk"}
     tensors: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (shape.vocab, hidden)}
     for index in range(shape.layers):
         tensors |= {f"model.layers.{index}.{name}": size for name, size in layer.items()}
