@@ -32,7 +32,9 @@ Gpu = Annotated[str, typer.Option("--gpu", help="auto, cpu, cuda or cuda:N.")]
 Target = Annotated[
     str,
     typer.Option(
-        "--target", help="smollm2, a model directory, a .gguf file, or shape:NAME (random weights)."
+        "--target",
+        help="smollm2, a model directory, a .gguf file, a Hub id (owner/name), or shape:NAME "
+        "(random weights).",
     ),
 ]
 DrafterName = Annotated[str, typer.Option("--drafter", help="ngram.")]

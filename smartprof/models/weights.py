@@ -18,6 +18,7 @@ from smartprof.errors import DeviceError, ModelError
 from smartprof.format import bytes_text
 from smartprof.models.fetch import MODELS, require_model
 from smartprof.models.gguf_files import GgufFile
+from smartprof.models.hub import is_hub_id, resolve_hub
 from smartprof.models.json_files import read_json
 from smartprof.models.shapes import ModelShape, named_shape, shape_from_config
 
@@ -55,7 +56,8 @@ def resolve_target(name_or_dir: str = DEFAULT_TARGET) -> ResolvedModel:
 
     Args:
         name_or_dir: the name of a fetched model (`smollm2`), a Hugging Face directory, a `.gguf`
-            file, or `shape:NAME` for random weights of a named shape.
+            file, a Hub id (`owner/name`, `owner/name@revision`), or `shape:NAME` for random weights
+            of a named shape.
 
     Raises:
         ModelError: nothing of that name, or its config cannot be used.
@@ -64,21 +66,27 @@ def resolve_target(name_or_dir: str = DEFAULT_TARGET) -> ResolvedModel:
         shape = named_shape(name_or_dir.removeprefix(SHAPE_PREFIX))
         return ResolvedModel(name=f"{SHAPE_PREFIX}{shape.name}", path=None, shape=shape)
     path = require_model(name_or_dir) if name_or_dir in MODELS else Path(name_or_dir)
+    name = None
+    if not os.path.exists(path) and path.suffix != ".gguf" and is_hub_id(name_or_dir):
+        path, name = resolve_hub(name_or_dir), name_or_dir.partition("@")[0].rpartition("/")[2]
     if os.path.isdir(path):
-        shape = read_shape(path)
+        shape = read_shape(path, name)
     elif os.path.isfile(path) and path.suffix == ".gguf":
         shape = GgufFile(path).shape
     else:
         raise ModelError(
             f"no model {name_or_dir!r}: expected one of {', '.join(MODELS)}, a directory with "
-            f"config.json, a .gguf file, or {SHAPE_PREFIX}NAME"
+            f"config.json, a .gguf file, a Hub id (owner/name), or {SHAPE_PREFIX}NAME"
         )
     return ResolvedModel(name=shape.name, path=path, shape=shape)
 
 
-def read_shape(folder: Path) -> ModelShape:
-    """The shape that `config.json` of a Hugging Face directory describes."""
-    return shape_from_config(read_json(folder / "config.json"), folder.resolve().name)
+def read_shape(folder: Path, name: str | None = None) -> ModelShape:
+    """The shape that `config.json` of a Hugging Face directory describes, named after the folder.
+
+    name: another name; a Hub snapshot's folder is called by a commit.
+    """
+    return shape_from_config(read_json(folder / "config.json"), name or folder.resolve().name)
 
 
 def load_weights(
