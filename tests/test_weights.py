@@ -217,7 +217,7 @@ def test_targets_are_found_by_name_directory_file_and_shape(folder: Path, tmp_pa
     assert weights.keys() == same.keys()
 
 
-@pytest.mark.parametrize("name", ["nothing/there", "shape:none", "README.md", ""])
+@pytest.mark.parametrize("name", ["nothing/there/at-all", "shape:none", "README.md", ""])
 def test_a_target_that_is_nothing_known_is_one_line(name: str) -> None:
     with pytest.raises(ModelError, match="expected") as caught:
         resolve_target(name)
