@@ -37,7 +37,18 @@ Target = Annotated[
         "(random weights).",
     ),
 ]
-DrafterName = Annotated[str, typer.Option("--drafter", help="ngram.")]
+DrafterName = Annotated[
+    str,
+    typer.Option(
+        "--drafter",
+        help="ngram, lm:MODEL, eagle3:HEAD or hybrid:MODEL-OR-HEAD (with n-grams), where MODEL is "
+        "what --target takes and HEAD a directory, a Hub id or random; a directory or Hub id "
+        "alone also tells what it is.",
+    ),
+]
+PricedDrafter = Annotated[
+    str, typer.Option("--drafter", help="One that the profile has: ngram, lm, eagle3 or hybrid.")
+]
 Dtype = Annotated[
     str | None, typer.Option("--dtype", help="float32, bfloat16 or float16; default by device.")
 ]
@@ -135,17 +146,19 @@ def calibrate(
     from smartprof.calibrate.run import open_journal, prepare
     from smartprof.calibrate.run import run as measure
     from smartprof.device import describe_device, resolve_device
-    from smartprof.drafters.table import make_drafter
+    from smartprof.drafters.table import choose_drafter, drafter_maker
     from smartprof.models.loading import load_model
     from smartprof.profile.files import save_profile
     from smartprof.report.json_files import require_writable
 
     require_writable(path, force)
+    choice = choose_drafter(drafter)
     found = resolve_device(gpu)
     err.print(describe_device(found, gpu), soft_wrap=True)
     model = load_model(target, found, dtype)
     err.print(f"loaded {model.source.name} ({model.dtype}) in {model.load_seconds:.1f} s")
-    calibration = prepare(found, model, make_drafter(drafter), mode, budget, _command_line())
+    made = drafter_maker(choice, model)()
+    calibration = prepare(found, model, made, mode, budget, _command_line())
     journal = open_journal(calibration, path)
     known = {} if fresh else _resumed(journal)
     if not known:
@@ -197,7 +210,7 @@ def predict(
     context: Annotated[
         float | None, typer.Option(help="Mean committed tokens per request.")
     ] = None,
-    drafter: DrafterName = "ngram",
+    drafter: PricedDrafter = "ngram",
     queries: Annotated[
         Path | None,
         typer.Option(help="CSV with columns quantity,batch,tokens,context; prints CSV."),

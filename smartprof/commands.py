@@ -14,7 +14,7 @@ from smartprof.decode.run import LaneResult
 from smartprof.decode.session import Session, Step, Workload
 from smartprof.device import describe_device, resolve_device
 from smartprof.drafters.base import Drafter
-from smartprof.drafters.table import make_drafter
+from smartprof.drafters.table import choose_drafter, drafter_maker
 from smartprof.errors import InputError, ProfileError
 from smartprof.models.loading import load_model
 from smartprof.models.tokenizer import Tokenizer
@@ -69,7 +69,8 @@ def decode_report(
     """Load everything, decode, and summarise. Raises before decoding whatever can be known then."""
     _check(request)
     profile = load_profile(find_profile(request.profile))
-    costs = CostModel(profile, request.drafter)
+    choice = choose_drafter(request.drafter)
+    costs = CostModel(profile, choice.kind)
     prompts = _prompts(request)
     device = resolve_device(request.gpu)
     say(describe_device(device, request.gpu))
@@ -77,12 +78,13 @@ def decode_report(
     say(f"loaded {model.source.name} ({model.dtype}) in {model.load_seconds:.1f} s")
     here = profile_key(device, model)
     match = _match(profile, here, request.require_measured)
-    _require_drafter(profile, make_drafter(request.drafter), match)
+    make_drafter = drafter_maker(choice, model)
+    _require_drafter(profile, make_drafter(), match)
     for warning in match.warnings:
         say(f"warning: {warning}")
     if model.dtype != "float32":
         say(f"outputs are not compared with plain decoding's in {model.dtype}: use --dtype float32")
-    session = Session(model, costs, lambda: make_drafter(request.drafter))
+    session = Session(model, costs, make_drafter)
     batches = tuple(dict.fromkeys(request.batches))
     workload = Workload(
         prompts,
@@ -116,7 +118,6 @@ def _check(request: DecodeRequest) -> None:
         raise InputError(f"expected --policy to name one of {', '.join(POLICIES)}, got none")
     for policy in request.policies:
         make_policy(policy)
-    make_drafter(request.drafter)
 
 
 def _prompts(request: DecodeRequest) -> list[Prompt]:
@@ -145,12 +146,14 @@ def _match(profile: Profile, here: Key, require_measured: bool) -> KeyMatch:
 
 def _require_drafter(profile: Profile, drafter: Drafter, match: KeyMatch) -> None:
     """The measured drafter is this one, if the profile is to stand for what runs here."""
-    measured = profile.drafters[drafter.name].digest
-    if match.device_match and measured != drafter.digest:
-        raise ProfileError(
-            f"the profile was measured with drafter {measured}, here is {drafter.digest}: "
-            "calibrate again"
-        )
+    costs = CostModel(profile)
+    for source in drafter.sources:
+        costs.source(source)  # raises if it was not measured
+        measured, here = profile.drafters[source].digest, drafter.part(source).digest
+        if match.device_match and measured != here:
+            raise ProfileError(
+                f"the profile was measured with drafter {measured}, here is {here}: calibrate again"
+            )
 
 
 def _heading(profile: Profile, here: Key, device_match: bool, prompts: Sequence[Prompt]) -> str:

@@ -15,7 +15,7 @@ from smartprof.calibrate.run import Calibration, Step, open_journal, prepare, ru
 from smartprof.calibrate.sweep import VISITS
 from smartprof.calibrate.timing import MAX_SAMPLES, MIN_SAMPLES, visit
 from smartprof.device import resolve_device
-from smartprof.drafters.table import make_drafter
+from smartprof.drafters.ngram import NgramDrafter
 from smartprof.errors import SmartprofError
 from smartprof.models.loading import load_model
 from smartprof.profile.files import load_profile, save_profile
@@ -39,7 +39,7 @@ def hurry() -> Iterator[None]:
 def prepared() -> Calibration:
     found = resolve_device("cpu")
     model = load_model("shape:tiny-llama", found)
-    return prepare(found, model, make_drafter("ngram"), "quick", BUDGET, "smartprof calibrate")
+    return prepare(found, model, NgramDrafter(), "quick", BUDGET, "smartprof calibrate")
 
 
 @dataclass(frozen=True)

@@ -215,7 +215,7 @@ def test_a_missing_curve_is_an_error_in_one_line_and_not_a_guess() -> None:
 def test_every_quantity_of_a_plan_becomes_a_surface_that_the_schema_accepts(
     mode: str, quantity: str, axis: str, has_batch: bool, has_context: bool
 ) -> None:
-    plan = make_plan(mode, named_shape("SmolLM2-135M"), 1 << 50, 4, 8192)
+    plan = make_plan(mode, named_shape("SmolLM2-135M"), 1 << 50, 4, 8192, ("ngram",))
     points = {
         (x.batch, x.size, x.context): Summary(additive(x.batch, x.size, x.context), 0.0, 1e-5, 5)
         for x in plan.fitted
@@ -234,7 +234,7 @@ def test_held_out_shapes_of_a_smooth_truth_are_predicted_within_a_few_percent() 
         floor, rate = 0.025, 7e-4
         return (floor**4 + (rate * size) ** 4) ** 0.25 + 1e-7 * batch * context
 
-    plan = make_plan("quick", named_shape("SmolLM2-135M"), 1 << 50, 4, 8192)
+    plan = make_plan("quick", named_shape("SmolLM2-135M"), 1 << 50, 4, 8192, ("ngram",))
     points = {
         (x.batch, x.size, x.context): Summary(smooth(x.batch, x.size, x.context), 0.0, 0.0, 5)
         for x in plan.fitted

@@ -16,7 +16,7 @@ GIB = 1 << 30
 
 
 def plan_with(memory_bytes: int, mode: str = "quick", max_context: int = 8192) -> Plan:
-    return make_plan(mode, SMOL, memory_bytes, 4, max_context)
+    return make_plan(mode, SMOL, memory_bytes, 4, max_context, ("ngram",))
 
 
 def one_line(error: pytest.ExceptionInfo[InputError]) -> str:
@@ -130,7 +130,7 @@ def test_a_short_model_leaves_out_contexts_that_it_cannot_hold() -> None:
 
 def test_when_nothing_fits_the_error_is_one_line_about_memory() -> None:
     with pytest.raises(InputError) as error:
-        make_plan("quick", LLAMA, 1 << 20, 2, 131_072)
+        make_plan("quick", LLAMA, 1 << 20, 2, 131_072, ("ngram",))
     assert "fits in" in one_line(error)
 
 

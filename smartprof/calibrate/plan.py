@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,12 +17,16 @@ MASK_BYTES = 9  # per padded query head and cache slot: a boolean, a float and a
 
 @dataclass(frozen=True, order=True)
 class Point:
-    """One shape to time. `size` is tokens, rows, accepted tokens or batch, by quantity."""
+    """One shape to time. `size` is tokens, rows, accepted tokens or batch, by quantity.
+
+    source: of draft quantities, which of the drafter's sources.
+    """
 
     quantity: str
     batch: int
     size: int
     context: int
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,11 +81,16 @@ class Plan:
 
 
 def make_plan(
-    mode: str, shape: ModelShape, memory_bytes: int, element_bytes: int, max_context: int
+    mode: str,
+    shape: ModelShape,
+    memory_bytes: int,
+    element_bytes: int,
+    max_context: int,
+    sources: Sequence[str],
 ) -> Plan:
-    """The points of a calibration of this target within this much memory.
+    """The points of a calibration of this target and drafter within this much memory.
 
-    memory_bytes: free memory after the weights are loaded. Batches and contexts whose largest
+    memory_bytes: free memory after the weights are loaded. sources: of the drafter. Batches and contexts whose largest
     shape would not fit are left out by prediction and named in `skipped`. Raises InputError when
     not even the smallest shape fits.
     """
@@ -99,7 +109,8 @@ def make_plan(
     batches, fitting = _fitting(chosen, contexts, shape, memory_bytes, element_bytes, skipped)
     fitted = [
         *_verify_points(chosen, batches, fitting),
-        *_other_points(chosen, batches, fitting),
+        *_round_points(chosen, batches, fitting),
+        *(x for source in sources for x in _draft_points(chosen, batches, fitting, source)),
     ]
     held_out = _held_out(chosen, batches, fitting, set(fitted))
     return Plan(chosen, tuple(fitted), held_out, tuple(skipped))
@@ -165,21 +176,27 @@ def _sparse_sizes(mode: Mode, batch: int) -> set[int]:
     return {batch * x for x in mode.multiples if batch * x <= mode.top} | {64, mode.top}
 
 
-def _other_points(mode: Mode, batches: tuple[int, ...], contexts: tuple[int, ...]) -> list[Point]:
+def _round_points(mode: Mode, batches: tuple[int, ...], contexts: tuple[int, ...]) -> list[Point]:
     points = [Point("plain_decode", x, x, y) for x in batches for y in contexts]
     points += [
         Point("round_overhead", x, y, contexts[0])
         for x in batches
         for y in sorted({x, 64, mode.top})
     ]
-    points += [
-        Point("draft_step", x, y, z)
+    return points
+
+
+def _draft_points(
+    mode: Mode, batches: tuple[int, ...], contexts: tuple[int, ...], source: str
+) -> list[Point]:
+    points = [
+        Point("draft_step", x, y, z, source)
         for x in batches
         for y in sorted({1, x, 4 * x, mode.top})
         for z in contexts
     ]
     points += [
-        Point("draft_catchup", x, y, z)
+        Point("draft_catchup", x, y, z, source)
         for x in batches
         for y in sorted({x, 4 * x, 16 * x})
         for z in contexts

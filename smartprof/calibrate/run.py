@@ -93,7 +93,7 @@ def prepare(
     shape = model.source.shape
     element_bytes = model.transformer.dtype.itemsize
     memory = int(MEMORY_SHARE * free_bytes(device.torch_device))
-    plan = make_plan(mode, shape, memory, element_bytes, shape.max_context)
+    plan = make_plan(mode, shape, memory, element_bytes, shape.max_context, drafter.sources)
     budget = plan.mode.budget_seconds if budget_seconds is None else budget_seconds
     return Calibration(device, model, drafter, plan, budget, command)
 
@@ -137,6 +137,8 @@ def _bench(calibration: Calibration) -> Bench:
     target.cache.data.normal_()
     target.cache.features.normal_()
     drafter.attach(target.cache)
+    for cache in drafter.caches:
+        cache.data.normal_()
     return Bench(target, drafter, _draft_text(model))
 
 
@@ -158,8 +160,8 @@ def _profile(
 ) -> Profile:
     summaries = {x: summarise(y) for x, y in samples.items()}
     plan = calibration.plan
-    surfaces = {x: _surface(x, plan, summaries) for x in {y.quantity for y in plan.fitted}}
-    held_out = held_out_points(surfaces["verify"], {x: summaries[x] for x in plan.held_out})
+    verify = _surface("verify", plan, summaries)
+    held_out = held_out_points(verify, {x: summaries[x] for x in plan.held_out})
     longest = max(x.context for x in plan.fitted)
     drafter = calibration.drafter
     return Profile(
@@ -171,17 +173,10 @@ def _profile(
             note=calibration.model.transformer.kernels,
         ),
         key=profile_key(calibration.device, calibration.model),
-        verify=surfaces["verify"],
-        plain_decode=surfaces["plain_decode"],
-        round_overhead=surfaces["round_overhead"],
-        drafters={
-            drafter.name: DrafterCosts(
-                digest=drafter.digest,
-                kind=drafter.kind,
-                draft_step=surfaces["draft_step"],
-                draft_catchup=surfaces["draft_catchup"],
-            )
-        },
+        verify=verify,
+        plain_decode=_surface("plain_decode", plan, summaries),
+        round_overhead=_surface("round_overhead", plan, summaries),
+        drafters={x: _drafter_costs(drafter, x, plan, summaries) for x in drafter.sources},
         quality=Quality(
             held_out=error_summary(held_out),
             strata=strata(held_out, longest),
@@ -197,9 +192,24 @@ def _profile(
     )
 
 
-def _surface(quantity: str, plan: Plan, summaries: dict[Point, Summary]) -> Surface:
+def _drafter_costs(
+    drafter: Drafter, source: str, plan: Plan, summaries: dict[Point, Summary]
+) -> DrafterCosts:
+    return DrafterCosts(
+        digest=drafter.part(source).digest,
+        kind=drafter.part(source).kind,
+        draft_step=_surface("draft_step", plan, summaries, source),
+        draft_catchup=_surface("draft_catchup", plan, summaries, source),
+    )
+
+
+def _surface(
+    quantity: str, plan: Plan, summaries: dict[Point, Summary], source: str = ""
+) -> Surface:
     points = {
-        (x.batch, x.size, x.context): summaries[x] for x in plan.fitted if x.quantity == quantity
+        (x.batch, x.size, x.context): summaries[x]
+        for x in plan.fitted
+        if (x.quantity, x.source) == (quantity, source)
     }
     return fit_surface(quantity, points)
 

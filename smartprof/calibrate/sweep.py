@@ -31,6 +31,7 @@ DRAFT_VISITS = 2
 SETTLED_SAMPLES = 2 * VISITS
 VERIFY_SECONDS = 0.12  # of one visit; long passes take what their fewest samples take
 DRAFT_SECONDS = 0.03
+MOST_GROWN = 64  # tokens by which a request grows while its catch-up is timed over and over
 
 
 @dataclass(frozen=True)
@@ -167,12 +168,18 @@ def _seated(bench: Bench, drafter: Drafter, policy: Plain | WholeForest, point: 
 
 def _draft_catchup(bench: Bench, point: Point) -> Callable[[], float]:
     drafter = bench.drafter
-    source = cycle(bench.text)
-    _admit_rows(bench, point)
+    text = cycle(bench.text)
+    _seat_rows(bench, point)
     shares = [len(x) for x in np.array_split(np.arange(point.size), point.batch)]
+    grown = 0
 
     def sample() -> float:
-        news = [list(islice(source, share)) for share in shares]
+        nonlocal grown
+        grown += max(shares)
+        if grown > MOST_GROWN:
+            _seat_rows(bench, point)
+            grown = max(shares)
+        news = [list(islice(text, share)) for share in shares]
         for row, tokens in enumerate(news):
             drafter.commit(row, tokens)
         forest = Forest.roots(np.array([x[-1] for x in news]))
@@ -182,7 +189,7 @@ def _draft_catchup(bench: Bench, point: Point) -> Callable[[], float]:
 
 
 def _draft_step(bench: Bench, point: Point) -> Callable[[], float]:
-    _admit_rows(bench, point)
+    _seat_rows(bench, point)
     newest = bench.text[(point.context - 1) % len(bench.text)]
     roots = Forest.roots(np.full(point.batch, newest))
     grown = roots.extend(roots.frontier, bench.drafter.expand(roots, roots.frontier))
@@ -198,9 +205,10 @@ def _draft_step(bench: Bench, point: Point) -> Callable[[], float]:
     return sample
 
 
-def _admit_rows(bench: Bench, point: Point) -> None:
+def _seat_rows(bench: Bench, point: Point) -> None:
+    bench.drafter.begin(point.source)
     for row in range(point.batch):
-        bench.drafter.admit(row, list(islice(cycle(bench.text), point.context)))
+        bench.drafter.seat(row, list(islice(cycle(bench.text), point.context)))
 
 
 def _widened(forest: Forest, rows: int, text: Sequence[int]) -> Forest:

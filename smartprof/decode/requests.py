@@ -25,7 +25,6 @@ class Progress:
     index: int  # position in the order of arrival
     output: list[int] = field(default_factory=list)
     ended: bool = False
-    noted: int = 0  # committed tokens that the drafter has not taken in yet
 
     @property
     def context_len(self) -> int:
@@ -46,6 +45,5 @@ class Progress:
                 self.ended = True
                 break
         self.output.extend(kept)
-        self.noted += len(kept)
         self.ended = self.ended or self.room == 0
         return kept

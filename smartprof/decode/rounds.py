@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from smartprof.decode.requests import Progress, Request
 from smartprof.decode.target import Target
 from smartprof.drafters.base import Drafter
-from smartprof.policies.base import Cut, Outcome, Policy, Round
+from smartprof.policies.base import Cut, Offer, Outcome, Policy, Round
 from smartprof.trees.forest import Forest
 from smartprof.trees.packed import Accepted, PackedTrees, accept, pack
 
@@ -70,11 +70,6 @@ class Decoder:
         """Requests in flight."""
         return len(self.rows)
 
-    @property
-    def _noted(self) -> int:
-        """Committed tokens of the batch that the drafter has not taken in yet."""
-        return sum(x.noted for x in self.rows)
-
     def admit(self, request: Request, index: int) -> float:
         """Prefill a request into the next free row; returns the seconds it took."""
         self.target.synchronise()
@@ -107,9 +102,7 @@ class Decoder:
         self.target.synchronise()  # what an earlier round left running is not of this one
         start = time.perf_counter()
         context_lens = np.array([x.context_len for x in self.rows])
-        plain = self.costs.plain_decode(self.batch, float(context_lens.mean()))
-        draft = self._draft(context_lens, plain)
-        state = self._state(draft, context_lens, plain)
+        draft, state = self._draft(context_lens)
         cut = self.policy.cut(state)
         trees = pack(draft.forest, cut.nodes)
         verify_start = time.perf_counter()
@@ -134,39 +127,49 @@ class Decoder:
             requests=np.array([x.index for x in self.rows]),
         )
 
-    def _draft(self, context_lens: NDArray[np.int64], plain: float) -> Draft:
+    def _draft(self, context_lens: NDArray[np.int64]) -> tuple[Draft, Round]:
+        """Grow a forest as the policy says; also what it knew at the end."""
+        start = time.perf_counter()
         newest = [(x.output or x.request.tokens)[-1] for x in self.rows]
         draft = Draft(Forest.roots(np.array(newest)), 0.0, 0.0, 0)
+        state = self._begin(draft.forest, context_lens)
+        draft = replace(draft, seconds=time.perf_counter() - start)
         while True:
-            nodes = self.policy.grow(self._state(draft, context_lens, plain))
+            nodes = self.policy.grow(state)
             if nodes.size == 0:
-                return draft
+                return draft, state
             start = time.perf_counter()
-            price = self._draft_price(draft, len(nodes), context_lens)
+            price = self._draft_price(draft, len(nodes), state)
             children = self.drafter.expand(draft.forest, nodes)
-            for root in nodes[nodes < self.batch].tolist():
-                self.rows[root].noted = 0
             forest = draft.forest.extend(nodes, children)
             seconds = draft.seconds + time.perf_counter() - start
             draft = Draft(forest, seconds, draft.modelled_seconds + price, draft.steps + 1)
+            state = replace(state, forest=forest, drafted_seconds=draft.modelled_seconds)
 
-    def _state(self, draft: Draft, context_lens: NDArray[np.int64], plain: float) -> Round:
-        return Round(
-            forest=draft.forest,
+    def _begin(self, forest: Forest, context_lens: NDArray[np.int64]) -> Round:
+        """The round before anything is drafted, with the source that the policy chose."""
+        sources = self.drafter.sources
+        offers = [Offer(x, self.costs.source(x), self.drafter.pending(x)) for x in sources]
+        state = Round(
+            forest=forest,
             context_lens=context_lens,
             room=np.array([x.room for x in self.rows]),
-            costs=self.costs,
-            plain_seconds=plain,
-            drafted_seconds=draft.modelled_seconds,
-            noted=self._noted,
+            costs=offers[-1].costs,
+            plain_seconds=self.costs.plain_decode(self.batch, float(context_lens.mean())),
+            drafted_seconds=0.0,
+            noted=offers[-1].noted,
+            source=offers[-1].source,
         )
+        chosen = self.policy.choose(state, offers, self.drafter.outlook)
+        self.drafter.begin(chosen.source)
+        return replace(state, costs=chosen.costs, noted=chosen.noted, source=chosen.source)
 
-    def _draft_price(self, draft: Draft, rows: int, context_lens: NDArray[np.int64]) -> float:
+    def _draft_price(self, draft: Draft, rows: int, state: Round) -> float:
         """Modelled seconds of the next step; the roots take in what was committed before."""
-        batch, context = self.batch, float(context_lens.mean())
         if draft.steps:
-            return float(self.costs.draft_step(batch, rows, context))
-        return float(self.costs.draft_catchup(batch, max(batch, self._noted), context))
+            return float(state.costs.draft_step(self.batch, rows, state.context))
+        accepted = max(self.batch, state.noted)
+        return float(state.costs.draft_catchup(self.batch, accepted, state.context))
 
     def _price(self, draft: Draft, cut: Cut, state: Round) -> float:
         """Modelled seconds of the whole round."""

@@ -29,6 +29,44 @@ class Drafter(ABC):
     kind: str
     taps: tuple[int, ...] = ()
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """What a round may be drafted with, each priced under its name; the fullest comes last."""
+        return (self.name,)
+
+    def begin(self, source: str) -> None:  # noqa: B027 - most drafters have one source
+        """A round begins that is drafted with this one of the sources."""
+
+    def outlook(self) -> float:
+        """Chance that the lookup's best proposal for a root is right, on average over the rows.
+
+        What the choice between several sources may go by; 0 where there is no such choice.
+        """
+        return 0.0
+
+    def pending(self, source: str) -> int:
+        """Committed tokens, over all rows, that the next root expansion with `source` takes in.
+
+        0 for a drafter that keeps nothing.
+        """
+        return 0
+
+    def part(self, source: str) -> Drafter:
+        """The drafter that a source is by itself: its digest and kind belong to its prices."""
+        return self
+
+    @property
+    def caches(self) -> tuple[KVCache, ...]:
+        """Caches of its own."""
+        return ()
+
+    def seat(self, row: int, tokens: Sequence[int]) -> None:
+        """Start a request as `admit` does, only as far as latency depends on it: for calibration.
+
+        Nothing needs to have been computed for the tokens before the root.
+        """
+        self.admit(row, tokens)
+
     def attach(self, cache: KVCache) -> None:  # noqa: B027 - a lookup needs nothing of the target
         """Told once, before the first request, of the target's cache; rows are the same.
 

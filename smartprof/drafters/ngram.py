@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from smartprof.drafters.base import Drafter
 from smartprof.drafters.evidence import FURTHER, SEVERAL, SINGLE, EvidenceTable, bucket_of
+from smartprof.drafters.hindsight import Hindsight, NodePaths
 from smartprof.drafters.suffix_index import MOST_MATCHED, Context, Continuations, SuffixIndex
 from smartprof.trees.forest import NO_CHILDREN, Children, Forest
 
@@ -25,9 +26,8 @@ LEAST = 0.005  # conditional probability below which a child is not worth its ro
 
 
 class Proposal(NamedTuple):
-    """One child. node: in the forest. share: the part of its bucket's probability it carries."""
+    """One child. share: the part of its bucket's probability that it carries."""
 
-    node: int
     token: int
     conditional: float
     bucket: int
@@ -36,16 +36,11 @@ class Proposal(NamedTuple):
 
 @dataclass
 class Row:
-    """One request.
-
-    noted: committed tokens not yet taken in. proposed: node -> what was proposed below it when the
-    request was last drafted for; its root is `root`.
-    """
+    """One request. noted: committed tokens not yet taken in."""
 
     index: SuffixIndex = field(default_factory=SuffixIndex)
     noted: list[int] = field(default_factory=list)
-    proposed: dict[int, list[Proposal]] = field(default_factory=dict)
-    root: int = 0
+    hindsight: Hindsight[list[Proposal]] = field(default_factory=Hindsight)
 
 
 class NgramDrafter(Drafter):
@@ -77,7 +72,7 @@ class NgramDrafter(Drafter):
         self.evidence = evidence or EvidenceTable()
         self.digest = f"ngram-1-match{MOST_MATCHED}-width{width}-least{least:g}"
         self._rows: dict[int, Row] = {}
-        self._suffixes: dict[int, Context] = {}  # of the nodes expanded in this round
+        self._paths = NodePaths()
 
     def admit(self, row: int, tokens: Sequence[int]) -> None:
         """Index a request's tokens at once: the prompt belongs to prefill, not to a round."""
@@ -96,20 +91,33 @@ class NgramDrafter(Drafter):
         """Hand a request's index to another row."""
         self._rows[target] = self._rows.pop(source)
 
+    def pending(self, source: str) -> int:
+        """Tokens noted since the last root expansion."""
+        return sum(len(x.noted) for x in self._rows.values())
+
+    def outlook(self) -> float:
+        """Looks every root up, after taking in what was noted."""
+        best = []
+        for row in self._rows.values():
+            self._catch_up(row)
+            children = self._propose(row.index, row.index.suffix)
+            best.append(max((x.conditional for x in children), default=0.0))
+        return sum(best) / len(best) if best else 0.0
+
     def expand(self, forest: Forest, nodes: NDArray[np.int64]) -> Children:
         """Continuations found for every node; nodes without a match get no children."""
         if forest.size == forest.num_requests:  # a new round
-            self._suffixes = {}
+            self._paths = NodePaths()
         parents: list[int] = []
         found: list[Proposal] = []
         requests, wanted = forest.request[nodes].tolist(), nodes.tolist()
         for node, request in zip(wanted, requests, strict=True):
             row = self._rows[request]
             if node < forest.num_requests:
-                self._catch_up(row, node)
-            suffix = self._suffix(forest, node, row)
-            children = self._propose(row.index, suffix, forest.size + len(found))
-            row.proposed[node] = children
+                self._catch_up(row)
+            path = self._paths.of(forest, node)
+            children = self._propose(row.index, (*row.index.suffix, *path)[-MOST_MATCHED:])
+            row.hindsight.note(path, children)
             parents += [node] * len(children)
             found += children
         if not found:
@@ -120,36 +128,16 @@ class NgramDrafter(Drafter):
             np.array([x.conditional for x in found], np.float64),
         )
 
-    def _catch_up(self, row: Row, root: int) -> None:
+    def _catch_up(self, row: Row) -> None:
         """Judge the last proposals by the tokens that followed, and take these in."""
-        node: int | None = row.root
-        for token in row.noted:
-            children = row.proposed.get(node) if node is not None else None
-            if children is None:
-                break
-            node = None
+        for children, token in row.hindsight.judge(row.noted):
             for child in children:
-                right = child.token == token
-                self.evidence.observe(child.bucket, child.share, right)
-                if right:
-                    node = child.node
+                self.evidence.observe(child.bucket, child.share, child.token == token)
         row.index.extend(row.noted)
-        row.noted, row.proposed, row.root = [], {}, root
+        row.noted = []
 
-    def _suffix(self, forest: Forest, node: int, row: Row) -> Context:
-        """The newest tokens at a node; its parent's are known, because it was expanded before."""
-        suffix = self._suffixes.get(node)
-        if suffix is None:
-            if node < forest.num_requests:
-                suffix = row.index.suffix
-            else:
-                above = self._suffix(forest, int(forest.parent[node]), row)
-                suffix = (*above, int(forest.token[node]))[-MOST_MATCHED:]
-            self._suffixes[node] = suffix
-        return suffix
-
-    def _propose(self, index: SuffixIndex, suffix: Context, first: int) -> list[Proposal]:
-        """A node's children, numbered from `first`."""
+    def _propose(self, index: SuffixIndex, suffix: Context) -> list[Proposal]:
+        """A node's children."""
         children: list[Proposal] = []
         known: dict[int, list[int]] = {}  # continuations of longer matches; any match has them too
         left = 1.0
@@ -160,8 +148,7 @@ class NgramDrafter(Drafter):
             bucket = bucket_of(kind, matched)
             chance = left * self.evidence.rates[bucket]
             for token, share in _shares(match, known, self.least / chance):
-                node = first + len(children)
-                children.append(Proposal(node, token, chance * share, bucket, left * share))
+                children.append(Proposal(token, chance * share, bucket, left * share))
             if len(children) >= self.width:
                 return children[: self.width]
             known, left = match.seen, left - chance

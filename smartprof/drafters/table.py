@@ -1,18 +1,115 @@
-"""Drafters by name."""
+"""Drafters by what a user writes: ``ngram``, ``lm:WHAT``, ``eagle3:WHAT``, ``hybrid:WHAT``."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from smartprof.drafters.base import Drafter
+from smartprof.drafters.hybrid import HybridDrafter
 from smartprof.drafters.ngram import NgramDrafter
 from smartprof.errors import InputError
+from smartprof.models.eagle3_config import eagle3_shape, is_eagle3, random_shape
+from smartprof.models.hub import is_hub_id, resolve_hub
+from smartprof.models.json_files import read_json
 
-DRAFTERS: dict[str, Callable[[], Drafter]] = {NgramDrafter.name: NgramDrafter}
+if TYPE_CHECKING:
+    from smartprof.drafters.model_drafter import ModelDrafter
+    from smartprof.models.loading import LoadedModel
+
+NGRAM, LM, EAGLE3, HYBRID = "ngram", "lm", "eagle3", "hybrid"
+KINDS = (NGRAM, LM, EAGLE3, HYBRID)
+RANDOM = "random"
+HEAD_FILES = ("config.json", "model*.safetensors", "model.safetensors.index.json", "*.bin")
+EXPECTED = (
+    "expected --drafter ngram, lm:MODEL, eagle3:HEAD, hybrid:MODEL-OR-HEAD, or a directory or Hub "
+    "id alone; a HEAD is a directory, a Hub id, or random (for timing)"
+)
+
+MakeDrafter = Callable[[], Drafter]
 
 
-def make_drafter(name: str) -> Drafter:
-    """A fresh drafter; InputError naming the known ones."""
-    if name not in DRAFTERS:
-        raise InputError(f"expected a drafter of {', '.join(DRAFTERS)}, got {name!r}")
-    return DRAFTERS[name]()
+@dataclass(frozen=True)
+class DrafterChoice:
+    """What `--drafter` names.
+
+    kind: its name in a profile. network: lm or eagle3, None for ngram. source: the network's
+    directory, Hub id or name, as the user wrote it. path: of a head's files.
+    """
+
+    kind: str
+    network: str | None = None
+    source: str = ""
+    path: Path | None = None
+
+
+def choose_drafter(text: str) -> DrafterChoice:
+    """What a user's text names, before any weights are loaded.
+
+    Raises InputError or ModelError, one line, if it names nothing.
+    """
+    kind, colon, source = text.partition(":")
+    if text == NGRAM:
+        return DrafterChoice(NGRAM)
+    if kind not in KINDS or not colon:
+        if kind in KINDS:
+            raise InputError(f"{EXPECTED}; got {text!r}, which names no network")
+        kind, source = "", text
+    if kind == NGRAM or not source:
+        raise InputError(f"{EXPECTED}; got {text!r}")
+    network, path = _network(kind, source)
+    if kind in (LM, EAGLE3) and network != kind:
+        raise InputError(f"{source}: expected {kind}, its config.json says {network}")
+    return DrafterChoice(kind or network, network, source, path)
+
+
+def drafter_maker(choice: DrafterChoice, target: LoadedModel) -> MakeDrafter:
+    """A function that makes fresh drafters; networks are loaded here, once.
+
+    Raises ModelError for a network that does not fit the target.
+    """
+    if choice.network is None:
+        return NgramDrafter
+    make_model = _lm_maker(choice, target) if choice.network == LM else _head_maker(choice, target)
+    if choice.kind == HYBRID:
+        return lambda: HybridDrafter(NgramDrafter(), make_model())
+    return make_model
+
+
+def _network(kind: str, source: str) -> tuple[str, Path | None]:
+    """Which network it is, and where its files are if it is a head."""
+    if source == RANDOM:
+        if kind == LM:
+            raise InputError(f"{EXPECTED}; a random language model is lm:shape:NAME")
+        return EAGLE3, None
+    path = Path(source)
+    if not os.path.exists(path) and kind != LM and is_hub_id(source):
+        path = resolve_hub(source, HEAD_FILES)
+    if os.path.isdir(path) and is_eagle3(read_json(path / "config.json")):
+        return EAGLE3, path
+    return (EAGLE3, path) if kind == EAGLE3 and os.path.isdir(path) else (LM, None)
+
+
+def _lm_maker(choice: DrafterChoice, target: LoadedModel) -> Callable[[], ModelDrafter]:
+    from smartprof.drafters.language_model import LanguageModelDrafter
+    from smartprof.models.loading import load_draft_model
+
+    model = load_draft_model(choice.source, target)
+    return lambda: LanguageModelDrafter(model.transformer, target.source.shape.vocab)
+
+
+def _head_maker(choice: DrafterChoice, target: LoadedModel) -> Callable[[], ModelDrafter]:
+    from smartprof.drafters.eagle3 import Eagle3Drafter
+    from smartprof.models.eagle3 import load_eagle3, random_eagle3
+
+    shape, embedding = target.source.shape, target.transformer.embedding
+    if choice.path is None:
+        head = random_eagle3(random_shape(shape), embedding)
+    else:
+        config = read_json(choice.path / "config.json")
+        found = eagle3_shape(config, choice.path.resolve().name, shape)
+        head = load_eagle3(choice.path, found, embedding, shape.vocab)
+    return lambda: Eagle3Drafter(head)

@@ -55,3 +55,30 @@ def load_model(name_or_dir: str, device: Device, dtype: str | None = None) -> Lo
     weights = source.load(DTYPES[chosen], device.torch_device)
     transformer = Transformer(source.shape, weights)
     return LoadedModel(source, transformer, chosen, time.perf_counter() - start)
+
+
+def load_draft_model(name_or_dir: str, target: LoadedModel) -> LoadedModel:
+    """A smaller model that drafts for `target`, on its device and in its dtype.
+
+    Raises ModelError if the two do not speak in the same tokens.
+    """
+    start = time.perf_counter()
+    source = resolve_target(name_or_dir)
+    _require_same_tokens(source, target.source)
+    weights = source.load(DTYPES[target.dtype], target.transformer.device)
+    transformer = Transformer(source.shape, weights)
+    return LoadedModel(source, transformer, target.dtype, time.perf_counter() - start)
+
+
+def _require_same_tokens(draft: ResolvedModel, target: ResolvedModel) -> None:
+    """The same tokenizer; of bare shapes, which have none, as many tokens."""
+    if draft.path is not None and target.path is not None:
+        same = Tokenizer(draft.path).tokens == Tokenizer(target.path).tokens
+    else:
+        same = draft.shape.vocab == target.shape.vocab
+    if not same:
+        raise ModelError(
+            f"{draft.name}: expected a drafter with the vocabulary of {target.name} "
+            f"({target.shape.vocab} tokens), got another of {draft.shape.vocab}: choose a model "
+            "of the same family"
+        )

@@ -54,6 +54,12 @@ class Tokenizer:
         self.vocab_size = self._fast.get_vocab_size(with_added_tokens=True)
         self.eos_ids = self._find_eos_ids(configs)
 
+    @property
+    def tokens(self) -> dict[str, int]:
+        """Every token and its id."""
+        found: dict[str, int] = self._fast.get_vocab(with_added_tokens=True)
+        return found
+
     def encode(self, text: str, *, add_special: bool = True) -> list[int]:
         """Token ids of a text.
 

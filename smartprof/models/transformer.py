@@ -39,7 +39,7 @@ class Transformer:
         self.dtype, self.device = self.embedding.dtype, self.embedding.device
         if prepack and can_prepack(self.embedding):
             prepack_all(self.linears)
-        self.layout = _layout(shape, self.dtype, self.device)
+        self.layout = input_layout(shape, self.dtype, self.device)
         self._rotations = rotations(shape, 0, self.device)
 
     @property
@@ -80,7 +80,8 @@ class Transformer:
         return f"{kernels_text(self.linears)}; {attention}"
 
 
-def _layout(shape: ModelShape, dtype: torch.dtype, device: torch.device) -> InputLayout:
+def input_layout(shape: ModelShape, dtype: torch.dtype, device: torch.device) -> InputLayout:
+    """How passes of such layers run fastest on this device, measured now."""
     costs: AttentionCosts | None = None
     if device.type == "cpu":
         costs = measure_attention(shape.heads, shape.kv_heads, shape.head_dim, dtype)

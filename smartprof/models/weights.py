@@ -189,7 +189,7 @@ def _load_directory(
     shape = read_shape(folder)
     expected = expected_tensors(shape)
     weights: Weights = {}
-    for path in _weight_files(folder):
+    for path in weight_files(folder):
         for name, tensor in _read_safetensors(path, shape, expected, device):
             # A copy of its own: a tensor over the mapped file has neither aligned memory nor
             # protection against the file changing underneath.
@@ -198,7 +198,7 @@ def _load_directory(
     return shape, weights
 
 
-def _weight_files(folder: Path) -> list[Path]:
+def weight_files(folder: Path) -> list[Path]:
     """The one safetensors file of a directory, or its shards in order."""
     single, index = folder / SINGLE_FILE, folder / INDEX_FILE
     if single.exists():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -29,6 +30,7 @@ class Round:
     plain_seconds: a whole plain round of this batch at its mean context.
     drafted_seconds: modelled seconds spent on drafting in this round so far.
     noted: committed tokens of the batch that the drafter has not taken in yet.
+    source: what the round is drafted with.
     """
 
     forest: Forest
@@ -38,6 +40,7 @@ class Round:
     plain_seconds: float
     drafted_seconds: float
     noted: int = 0
+    source: str = ""
 
     @property
     def batch(self) -> int:
@@ -52,6 +55,19 @@ class Round:
     def reach(self, depth: int) -> NDArray[np.int64]:
         """int64 [B]: the deepest useful depth of each request's tree, at most `depth`."""
         return np.minimum(self.room - 1, depth)
+
+
+@dataclass(frozen=True, eq=False)
+class Offer:
+    """One way to draft in a round.
+
+    source: its name in the profile. costs: prices of drafting with it. noted: committed tokens of
+    the batch that it has not taken in yet.
+    """
+
+    source: str
+    costs: Costs
+    noted: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,6 +131,15 @@ class Policy(ABC):
     def most_nodes(self) -> int | None:
         """Most nodes verified per request; None: the policy stays within what was measured."""
         return None
+
+    def choose(self, round: Round, offers: Sequence[Offer], outlook: Callable[[], float]) -> Offer:
+        """What this round is drafted with, if it is; called before `grow`.
+
+        offers: the cheapest first, the fullest last. `round` is priced by the fullest. outlook: the
+        chance, on average over the requests, that the best proposal of a lookup is right, where the
+        drafter has one beside a model; it takes a moment to find out.
+        """
+        return offers[-1]
 
     @abstractmethod
     def grow(self, round: Round) -> NDArray[np.int64]:

@@ -10,6 +10,7 @@ such before they are taken.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -17,16 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smartprof.policies.allocation import Allocation, allocate, best_width, no_step_can_pay
-from smartprof.policies.base import NO_NODES, Cut, Outcome, Policy, Round
+from smartprof.policies.base import NO_NODES, Cut, Offer, Outcome, Policy, Round
 from smartprof.policies.memory import ContinuationRatio, DraftingRecord, LongRunRate
 from smartprof.policies.options import real, whole
-from smartprof.trees.forest import Forest
 
 if TYPE_CHECKING:
     from smartprof.profile.cost import Costs, Envelope
 
 CONTEXT_GRAIN = 16  # tokens of mean context within which prices are not looked up again
 PROBE_BUDGET = 0.005  # share of the tokens that drafting on trial may cost
+OUTLOOKS = np.array([0.25, 0.6, 0.85])  # edges of how promising a lookup finds a round
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,19 @@ class _Prices:
 
 
 @dataclass(frozen=True)
+class _Kind:
+    """Rounds whose drafting is judged together: batch, source, and range of the outlook."""
+
+    batch: int
+    source: str
+    outlook: int
+
+
+@dataclass(frozen=True)
 class _Decision:
     """What was known when a round began."""
 
+    kind: _Kind
     theta: float
     plain_seconds: float
     catchup_seconds: float
@@ -76,11 +87,30 @@ class Smart(Policy):
     def reset(self) -> None:
         """Back to the plain rate, optimism, and no memory of rounds."""
         self._rates: dict[int, LongRunRate] = {}
-        self._records: dict[int, DraftingRecord] = {}
-        self._ratio = ContinuationRatio()
-        self._prices: _Prices | None = None
+        self._records: dict[_Kind, DraftingRecord] = {}
+        self._ratios: dict[str, ContinuationRatio] = {}
+        self._prices: dict[str, _Prices] = {}
+        self._outlook = 0  # range of this round's
         self._decision: _Decision | None = None
         self._step: tuple[int, float] | None = None  # forest size and mass of the last draft step
+
+    def choose(self, round: Round, offers: Sequence[Offer], outlook: Callable[[], float]) -> Offer:
+        """The source that gains most, by what rounds of such an outlook gained before.
+
+        Another is tried now and then, as `grow` tries drafting when it does not pay: more often
+        where a trial is cheap.
+        """
+        if len(offers) == 1:
+            return offers[0]
+        self._outlook = int(OUTLOOKS.searchsorted(outlook()))
+        theta = self._theta(round)
+        gains = [self._advantage(round, x, theta) for x in offers]
+        best = max(gains)
+        for offer, gain in zip(offers, gains, strict=True):
+            idle = self._record(round.batch, offer.source).idle_rounds
+            if gain < best and idle + 1 >= self._interval(best - gain, round.batch):
+                return offer
+        return offers[gains.index(best)]
 
     def grow(self, round: Round) -> NDArray[np.int64]:
         """The next draft step, priced before it is taken.
@@ -95,7 +125,7 @@ class Smart(Policy):
         forest = round.forest
         if not forest.expanded[: round.batch].any():
             return self._grow_roots(round)
-        self._learn_ratio(forest)
+        self._learn_ratio(round)
         leaves = self._open_leaves(round)
         if leaves.size == 0:
             return NO_NODES
@@ -122,9 +152,12 @@ class Smart(Policy):
             return
         tokens = int(outcome.committed.sum())
         self._rates[batch].add(tokens, outcome.modelled_seconds)
-        record = self._records[batch]
+        record = self._records[decision.kind]
+        for kind, other in self._records.items():
+            same = (kind.batch, kind.outlook) == (batch, decision.kind.outlook)
+            if same and not (other is record and outcome.drafted):
+                other.idle_rounds += decision.possible
         if not outcome.drafted:
-            record.idle_rounds += decision.possible
             return
         record.idle_rounds = 0
         gained = tokens - batch
@@ -137,16 +170,36 @@ class Smart(Policy):
         batch = round.batch
         self._step = None
         theta = self._theta(round)
-        record = self._records.setdefault(batch, DraftingRecord(batch))
+        offer = Offer(round.source, round.costs, round.noted)
+        record = self._record(batch, round.source)
         roots = (round.room > 1).nonzero()[0]
-        pending = max(batch, round.noted)
-        catchup = float(round.costs.draft_catchup(batch, pending, round.context))
-        loss = -record.advantage(theta, catchup)
-        interval = min(self.options.probe, loss / (PROBE_BUDGET * batch))
+        loss = -self._advantage(round, offer, theta)
         self._decision = _Decision(
-            theta, round.plain_seconds, catchup, possible=roots.size > 0, on_trial=loss > 0
+            kind=_Kind(batch, round.source, self._outlook),
+            theta=theta,
+            plain_seconds=round.plain_seconds,
+            catchup_seconds=_catchup_seconds(round, offer),
+            possible=roots.size > 0,
+            on_trial=loss > 0,
         )
-        return roots if record.idle_rounds + 1 >= interval else NO_NODES
+        due = record.idle_rounds + 1 >= self._interval(loss, batch)
+        return roots if due else NO_NODES
+
+    def _record(self, batch: int, source: str) -> DraftingRecord:
+        """Of rounds like this one."""
+        kind = _Kind(batch, source, self._outlook)
+        if kind not in self._records:
+            self._records[kind] = DraftingRecord(batch)
+        return self._records[kind]
+
+    def _advantage(self, round: Round, offer: Offer, theta: float) -> float:
+        """Tokens that drafting with this source is expected to gain, net of its seconds."""
+        record = self._record(round.batch, offer.source)
+        return record.advantage(theta, _catchup_seconds(round, offer))
+
+    def _interval(self, loss: float, batch: int) -> float:
+        """Rounds between trials that are expected to lose so many tokens each."""
+        return min(self.options.probe, loss / (PROBE_BUDGET * batch))
 
     def _theta(self, round: Round) -> float:
         """Tokens that a second is worth."""
@@ -176,9 +229,8 @@ class Smart(Policy):
         ranked, allocation = self._allocation(round)
         chosen = round.forest.path_prob[ranked[: allocation.count]]
         larger = prices.envelope.seconds[allocation.count :]
-        return best_width(
-            masses, self._ratio.value, chosen[::-1], larger, prices.step_seconds, theta
-        )
+        ratio = self._ratio(round).value
+        return best_width(masses, ratio, chosen[::-1], larger, prices.step_seconds, theta)
 
     def _allocation(self, round: Round) -> tuple[NDArray[np.int64], Allocation]:
         """Usable nodes by path probability, parents before children, and the best prefix."""
@@ -194,28 +246,38 @@ class Smart(Policy):
     def _priced(self, round: Round) -> _Prices:
         """Verify and draft-step seconds of this batch near this context."""
         batch, grain = round.batch, int(round.context) // CONTEXT_GRAIN
-        prices = self._prices
+        prices = self._prices.get(round.source)
         if prices and (prices.costs, prices.batch, prices.grain) == (round.costs, batch, grain):
             return prices
         drafted = self.options.limit * batch
         most = max(batch, min(self._most(round), batch + drafted))
         widths = np.arange(1, min(self._most(round), drafted) + 1)
-        self._prices = _Prices(
+        self._prices[round.source] = prices = _Prices(
             round.costs,
             batch,
             grain,
             round.costs.verify_envelope(batch, most, round.context),
             np.asarray(round.costs.draft_step(batch, widths, round.context)),
         )
-        return self._prices
+        return prices
 
     def _most(self, round: Round) -> int:
         """Tokens of a verify pass, rows of a draft step: as asked for, and as measured."""
         return min(self.options.most, round.costs.most_tokens)
 
-    def _learn_ratio(self, forest: Forest) -> None:
+    def _ratio(self, round: Round) -> ContinuationRatio:
+        """Of the source that drafts this round."""
+        return self._ratios.setdefault(round.source, ContinuationRatio())
+
+    def _learn_ratio(self, round: Round) -> None:
         if self._step is None:
             return
         size, parents = self._step
-        self._ratio.add(parents, float(forest.path_prob[size:].sum()))
+        self._ratio(round).add(parents, float(round.forest.path_prob[size:].sum()))
         self._step = None
+
+
+def _catchup_seconds(round: Round, offer: Offer) -> float:
+    """Of the source's catch-up on what it has not taken in."""
+    accepted = max(round.batch, offer.noted)
+    return float(offer.costs.draft_catchup(round.batch, accepted, round.context))

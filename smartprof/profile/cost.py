@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, get_args
 
@@ -23,6 +24,9 @@ LONGEST_PAD = 4096
 
 class Costs(Protocol):
     """What a policy may ask: seconds, by batch, total size over the batch, and mean context."""
+
+    def source(self, drafter: str) -> Costs:
+        """The same, drafting with another drafter of the profile."""
 
     @property
     def most_tokens(self) -> int:
@@ -76,10 +80,19 @@ class CostModel:
     def __init__(self, profile: Profile, drafter: str | None = None) -> None:
         self.profile = profile
         self.drafter = drafter
-        self._curves = {
-            x: BlendCache(SurfaceEvaluator(y, x)) for x, y in _surfaces(profile, drafter).items()
-        }
+        self._curves = _curves(_surfaces(profile, drafter))
         self._envelopes: dict[tuple[int, int, float], Envelope] = {}
+        self._sources: dict[str, CostModel] = {}
+
+    def source(self, drafter: str) -> CostModel:
+        """The same device and target with another drafter's seconds; ProfileError without them."""
+        found = self._sources.get(drafter)
+        if found is None:
+            found = copy.copy(self)  # shares the target's curves and envelopes
+            found.drafter = drafter
+            found._curves = self._curves | _curves(_draft_surfaces(self.profile, drafter))
+            self._sources[drafter] = found
+        return found
 
     @property
     def most_tokens(self) -> int:
@@ -196,12 +209,18 @@ def _surfaces(profile: Profile, drafter: str | None) -> dict[str, Surface]:
         "plain_decode": profile.plain_decode,
         "round_overhead": profile.round_overhead,
     }
-    if drafter is None:
-        return found
+    return found if drafter is None else found | _draft_surfaces(profile, drafter)
+
+
+def _draft_surfaces(profile: Profile, drafter: str) -> dict[str, Surface]:
     costs = profile.drafters.get(drafter)
     if costs is None:
         raise ProfileError(f"expected costs of drafter {drafter!r}, got none: {_drafters(profile)}")
-    return found | {"draft_step": costs.draft_step, "draft_catchup": costs.draft_catchup}
+    return {"draft_step": costs.draft_step, "draft_catchup": costs.draft_catchup}
+
+
+def _curves(surfaces: dict[str, Surface]) -> dict[str, BlendCache]:
+    return {x: BlendCache(SurfaceEvaluator(y, x)) for x, y in surfaces.items()}
 
 
 def _drafters(profile: Profile) -> str:

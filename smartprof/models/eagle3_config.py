@@ -1,0 +1,124 @@
+"""What an EAGLE-3 head is made of, read from its `config.json`. Knows nothing about torch.
+
+Li, Wei, Zhang and Zhang, "EAGLE-3: Scaling up Inference Acceleration of Large Language Models via
+Training-Time Test", arXiv 2503.01840. Two spellings of the config are in use: the layer's sizes at
+the top, or in `transformer_layer_config`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from smartprof.errors import ModelError
+from smartprof.models.shapes import LLAMA, ModelShape, shape_from_config
+
+FEATURES = 3  # target layers whose inputs are fused
+DRAFT_VOCAB = 32_000  # of public heads; what a random head gets where the target has more
+LAYER_IDS = "eagle_aux_hidden_state_layer_ids"
+UNSUPPORTED = ("norm_before_fc", "fc_norm", "norm_output", "parallel_drafting")
+
+
+@dataclass(frozen=True)
+class Eagle3Shape:
+    """Sizes of a head.
+
+    layer: its one transformer layer; `vocab` is the target's. draft_vocab: tokens it can propose.
+    taps: target layers whose inputs it reads. norm_before_residual: the residual stream begins with
+    the normed hidden state, not with the hidden state itself.
+    """
+
+    layer: ModelShape
+    target_hidden: int
+    draft_vocab: int
+    taps: tuple[int, ...]
+    norm_before_residual: bool = False
+
+    @property
+    def name(self) -> str:
+        """As the layer's."""
+        return self.layer.name
+
+    @property
+    def digest(self) -> str:
+        """First 16 hex digits of a sha256 over everything but the name."""
+        parts = (
+            self.layer.digest,
+            self.target_hidden,
+            self.draft_vocab,
+            self.taps,
+            self.norm_before_residual,
+        )
+        return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+def default_taps(target: ModelShape) -> tuple[int, ...]:
+    """The layers that EAGLE-3 reads unless its config names others: a low, a middle, a high one."""
+    return (2, target.layers // 2, target.layers - 3)
+
+
+def is_eagle3(config: Mapping[str, Any]) -> bool:
+    """Whether a `config.json` describes an EAGLE-3 head rather than a language model."""
+    listed = " ".join(str(x) for x in config.get("architectures") or [])
+    return "draft_vocab_size" in config or "eagle3" in listed.lower()
+
+
+def eagle3_shape(config: Mapping[str, Any], name: str, target: ModelShape) -> Eagle3Shape:
+    """Read a head's `config.json`.
+
+    Raises:
+        ModelError: it is no head for this target, or uses what the forward pass does not have.
+    """
+    for field in UNSUPPORTED:
+        if config.get(field):
+            raise ModelError(f"{name}: {field} is not supported: expected a plain EAGLE-3 head")
+    sizes = config.get("transformer_layer_config", config)
+    layer = shape_from_config({**sizes, "architectures": [LLAMA]}, name)
+    if layer.layers != 1:
+        raise ModelError(f"{name}: expected an EAGLE-3 head of one layer, got {layer.layers}")
+    if layer.vocab != target.vocab:
+        raise ModelError(
+            f"{name}: expected a head for the {target.vocab} tokens of {target.name}, got one for "
+            f"{layer.vocab}: choose a head that was trained for this target"
+        )
+    return Eagle3Shape(
+        layer=layer,
+        target_hidden=config.get("target_hidden_size") or target.hidden,
+        draft_vocab=config.get("draft_vocab_size") or layer.vocab,
+        taps=_taps(config, name, target),
+        norm_before_residual=bool(config.get("norm_before_residual")),
+    )
+
+
+def random_shape(target: ModelShape) -> Eagle3Shape:
+    """A head as one would be made for this target; only for timing."""
+    sizes = {
+        "architectures": [LLAMA],
+        "num_hidden_layers": 1,
+        "hidden_size": target.hidden,
+        "intermediate_size": target.intermediate,
+        "num_attention_heads": target.heads,
+        "num_key_value_heads": target.kv_heads,
+        "head_dim": target.head_dim,
+        "vocab_size": target.vocab,
+        "draft_vocab_size": min(DRAFT_VOCAB, target.vocab),
+        "max_position_embeddings": target.max_context,
+        "rms_norm_eps": target.norm_eps,
+        "rope_theta": target.rope_theta,
+    }
+    return eagle3_shape(sizes, f"eagle3-{target.name}", target)
+
+
+def _taps(config: Mapping[str, Any], name: str, target: ModelShape) -> tuple[int, ...]:
+    nested = config.get("eagle_config") or {}
+    named = config.get(LAYER_IDS) or nested.get(LAYER_IDS)
+    listed = named if isinstance(named, list) else default_taps(target)
+    valid = all(isinstance(x, int) and 0 <= x < target.layers for x in listed)
+    if len(set(listed)) != FEATURES or not valid:
+        raise ModelError(
+            f"{name}: expected {FEATURES} different layers of 0 to {target.layers - 1} to read "
+            f"from {target.name}, got {list(listed)}: name them as {LAYER_IDS} in config.json"
+        )
+    return tuple(listed)
