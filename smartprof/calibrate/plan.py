@@ -90,9 +90,9 @@ def make_plan(
 ) -> Plan:
     """The points of a calibration of this target and drafter within this much memory.
 
-    memory_bytes: free memory after the weights are loaded. sources: of the drafter. Batches and contexts whose largest
-    shape would not fit are left out by prediction and named in `skipped`. Raises InputError when
-    not even the smallest shape fits.
+    memory_bytes: free memory after the weights are loaded. sources: of the drafter. Batches and
+    contexts whose largest shape would not fit are left out by prediction and named in `skipped`.
+    Raises InputError when not even the smallest shape fits.
     """
     chosen = _find_mode(mode)
     contexts = tuple(x for x in chosen.contexts if x + chosen.top <= max_context)
