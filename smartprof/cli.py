@@ -41,6 +41,12 @@ DrafterName = Annotated[str, typer.Option("--drafter", help="ngram.")]
 Dtype = Annotated[
     str | None, typer.Option("--dtype", help="float32, bfloat16 or float16; default by device.")
 ]
+Execution = Annotated[
+    str,
+    typer.Option(
+        "--execution", help="auto (CUDA graphs on a GPU, else eager), eager or cuda_graph."
+    ),
+]
 Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
 
 
@@ -120,6 +126,7 @@ def calibrate(
         float | None, typer.Option(help="Seconds of measuring; default by mode.")
     ] = None,
     dtype: Dtype = None,
+    execution: Execution = "auto",
     path: Annotated[Path, typer.Option("--out", help="The profile to write.")] = Path(
         "profile.json"
     ),
@@ -136,16 +143,21 @@ def calibrate(
     from smartprof.calibrate.run import run as measure
     from smartprof.device import describe_device, resolve_device
     from smartprof.drafters.table import make_drafter
+    from smartprof.models.execution import choose_execution, open_execution
     from smartprof.models.loading import load_model
     from smartprof.profile.files import save_profile
     from smartprof.report.json_files import require_writable
 
     require_writable(path, force)
     found = resolve_device(gpu)
+    choose_execution(execution, found.kind)
     err.print(describe_device(found, gpu), soft_wrap=True)
     model = load_model(target, found, dtype)
     err.print(f"loaded {model.source.name} ({model.dtype}) in {model.load_seconds:.1f} s")
-    calibration = prepare(found, model, make_drafter(drafter), mode, budget, _command_line())
+    opened = open_execution(execution, model.transformer, lambda x: err.print(x, soft_wrap=True))
+    calibration = prepare(
+        found, model, make_drafter(drafter), mode, budget, _command_line(), opened
+    )
     journal = open_journal(calibration, path)
     known = {} if fresh else _resumed(journal)
     if not known:
@@ -225,6 +237,7 @@ def decode(
     target: Target = "smollm2",
     drafter: DrafterName = "ngram",
     dtype: Dtype = None,
+    execution: Execution = "auto",
     prompts: Annotated[
         Path | None, typer.Option(help="Prompts file (JSON lines or plain lines).")
     ] = None,
@@ -265,6 +278,7 @@ def decode(
         target=target,
         drafter=drafter,
         dtype=dtype,
+        execution=execution,
         prompts=prompts,
         split=split,
         category=category,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,13 +77,19 @@ class Plan:
 
 
 def make_plan(
-    mode: str, shape: ModelShape, memory_bytes: int, element_bytes: int, max_context: int
+    mode: str,
+    shape: ModelShape,
+    memory_bytes: int,
+    element_bytes: int,
+    max_context: int,
+    capture_sizes: Sequence[int] = (),
 ) -> Plan:
     """The points of a calibration of this target within this much memory.
 
     memory_bytes: free memory after the weights are loaded. Batches and contexts whose largest
-    shape would not fit are left out by prediction and named in `skipped`. Raises InputError when
-    not even the smallest shape fits.
+    shape would not fit are left out by prediction and named in `skipped`. capture_sizes: token
+    counts to which captured passes are padded; the base curve gets both sides of some of them.
+    Raises InputError when not even the smallest shape fits.
     """
     chosen = _find_mode(mode)
     contexts = tuple(x for x in chosen.contexts if x + chosen.top <= max_context)
@@ -98,7 +105,7 @@ def make_plan(
         )
     batches, fitting = _fitting(chosen, contexts, shape, memory_bytes, element_bytes, skipped)
     fitted = [
-        *_verify_points(chosen, batches, fitting),
+        *_verify_points(chosen, batches, fitting, _edges(chosen, capture_sizes)),
         *_other_points(chosen, batches, fitting),
     ]
     held_out = _held_out(chosen, batches, fitting, set(fitted))
@@ -151,12 +158,20 @@ def _fitting(
     )
 
 
-def _verify_points(mode: Mode, batches: tuple[int, ...], contexts: tuple[int, ...]) -> list[Point]:
+def _edges(mode: Mode, capture_sizes: Sequence[int]) -> set[int]:
+    """Sizes just above those sizes of the mode that are captured: there the time jumps."""
+    return {x + 1 for x in mode.sizes if x in capture_sizes and 4 <= x < mode.top}
+
+
+def _verify_points(
+    mode: Mode, batches: tuple[int, ...], contexts: tuple[int, ...], edges: set[int]
+) -> list[Point]:
     points = []
     for batch in batches:
         for context in contexts:
             base = batch == batches[0] and context == contexts[0]
-            sizes = {x for x in mode.sizes if x >= batch} if base else _sparse_sizes(mode, batch)
+            wanted = {*mode.sizes} | edges if base else _sparse_sizes(mode, batch)
+            sizes = {x for x in wanted if x >= batch}
             points += [Point("verify", batch, x, context) for x in sorted(sizes)]
     return points
 

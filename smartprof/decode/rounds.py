@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -62,6 +61,7 @@ class Decoder:
     ) -> None:
         self.target, self.drafter, self.policy = target, drafter, policy
         self.costs, self.eos = costs, eos
+        self._clock = target.execution.clock
         drafter.attach(target.cache)
         self.rows: list[Progress] = []
 
@@ -78,14 +78,14 @@ class Decoder:
     def admit(self, request: Request, index: int) -> float:
         """Prefill a request into the next free row; returns the seconds it took."""
         self.target.synchronise()
-        start = time.perf_counter()
+        start = self._clock()
         row = self.batch
         self.target.cache.require(len(request.tokens) + request.max_new_tokens)
         self.target.prefill(row, request.tokens)
         self.drafter.admit(row, request.tokens)
         self.rows.append(Progress(request, index))
         self.target.synchronise()
-        return time.perf_counter() - start
+        return self._clock() - start
 
     def retire(self) -> list[Progress]:
         """Take ended requests out; the last rows move into their places."""
@@ -105,23 +105,23 @@ class Decoder:
     def round(self) -> RoundRecord:
         """Draft, verify and commit at least one token of every request."""
         self.target.synchronise()  # what an earlier round left running is not of this one
-        start = time.perf_counter()
+        start = self._clock()
         context_lens = np.array([x.context_len for x in self.rows])
         plain = self.costs.plain_decode(self.batch, float(context_lens.mean()))
         draft = self._draft(context_lens, plain)
         state = self._state(draft, context_lens, plain)
         cut = self.policy.cut(state)
         trees = pack(draft.forest, cut.nodes)
-        verify_start = time.perf_counter()
+        verify_start = self._clock()
         choice = self.target.verify(trees, context_lens, cut.pad_to)
-        verify_seconds = time.perf_counter() - verify_start
+        verify_seconds = self._clock() - verify_start
         accepted = accept(trees, choice)
         committed = self._commit(trees, accepted, context_lens)
         modelled = self._price(draft, cut, state)
         self._observe(draft, cut, trees, accepted, committed, modelled)
         self.target.synchronise()
         return RoundRecord(
-            seconds=time.perf_counter() - start,
+            seconds=self._clock() - start,
             draft_seconds=draft.seconds,
             verify_seconds=verify_seconds,
             modelled_seconds=modelled,
@@ -141,13 +141,13 @@ class Decoder:
             nodes = self.policy.grow(self._state(draft, context_lens, plain))
             if nodes.size == 0:
                 return draft
-            start = time.perf_counter()
+            start = self._clock()
             price = self._draft_price(draft, len(nodes), context_lens)
             children = self.drafter.expand(draft.forest, nodes)
             for root in nodes[nodes < self.batch].tolist():
                 self.rows[root].noted = 0
             forest = draft.forest.extend(nodes, children)
-            seconds = draft.seconds + time.perf_counter() - start
+            seconds = draft.seconds + self._clock() - start
             draft = Draft(forest, seconds, draft.modelled_seconds + price, draft.steps + 1)
 
     def _state(self, draft: Draft, context_lens: NDArray[np.int64], plain: float) -> Round:
