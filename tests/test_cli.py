@@ -495,6 +495,21 @@ def test_another_device_is_refused_where_measured_figures_are_required(place: Pl
     assert smartprof(*place.decode("--require-measured")).code == 0
 
 
+def test_cuda_graphs_without_a_gpu_are_refused_before_anything_is_loaded(place: Place) -> None:
+    expected = (
+        "--execution cuda_graph needs a GPU, the device is a cpu: use --execution eager or auto"
+    )
+    for arguments in (place.decode(), place.calibrate(place.folder / "new.json")):
+        assert refused(place.folder, *arguments, "--execution", "cuda_graph") == expected
+        line = refused(place.folder, *arguments, "--execution", "graph")
+        assert line == "expected --execution auto, eager or cuda_graph, got 'graph'"
+
+
+def test_eager_is_what_a_cpu_runs_whether_asked_for_or_not(place: Place) -> None:
+    assert load_profile(place.profile).key.execution == "eager"
+    assert smartprof(*place.decode("--execution", "eager")).code == 0
+
+
 def test_another_dtype_than_the_profile_s_is_refused_with_both_values(place: Place) -> None:
     line = refused(place.folder, *place.decode("--dtype", "bfloat16"))
     assert "bfloat16" in line
