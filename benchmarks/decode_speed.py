@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from transformers import AutoModelForCausalLM
+from turns import in_turns, ratio_text
 
 from smartprof.calibrate.synthetic import EvenDrafter, Unpriced, even_forest
 from smartprof.decode.prompts import bundled_prompts, select_prompts
@@ -47,27 +47,6 @@ READ_BYTES = 512 << 20
 CONTEXT = 128
 WIDTHS = (1, 2, 3, 4, 8, 16)
 LOOKUP_TOKENS = 10  # of transformers' prompt lookup: its documentation's own choice
-
-Runs = Mapping[str, Callable[[], object]]
-
-
-def in_turns(runs: Runs, repeats: int) -> dict[str, list[float]]:
-    """Seconds of each run, all of them once per turn, after one turn to warm up."""
-    seconds: dict[str, list[float]] = {x: [] for x in runs}
-    for turn in range(repeats + 1):
-        for name, run in runs.items():
-            start = time.perf_counter()
-            run()
-            if turn:
-                seconds[name].append(time.perf_counter() - start)
-    return seconds
-
-
-def ratio_text(slower: Sequence[float], faster: Sequence[float]) -> str:
-    """Ratio of medians with the spread of the paired ratios."""
-    paired = [x / y for x, y in zip(slower, faster, strict=True)]
-    middle = statistics.median(slower) / statistics.median(faster)
-    return f"{middle:.2f} ({min(paired):.2f} to {max(paired):.2f})"
 
 
 def ours(

@@ -274,7 +274,7 @@ def test_a_calibration_never_mixes_captured_passes_with_others(
         return run
 
     static = _static(prepared, capture)
-    with pytest.raises(DeviceError, match="cuda_graph, got one that cannot.* --execution eager"):
+    with pytest.raises(DeviceError, match=r"cuda_graph, got one that cannot.* --execution eager"):
         run(static, open_journal(static, tmp_path / "p.json"), {}, lambda _: None)
 
 
