@@ -146,6 +146,19 @@ def test_so_it_does_with_every_batch_captured_by_itself(model: Transformer) -> N
 
 
 @pytest.mark.parametrize("batch", [1, 4])
+def test_in_bfloat16_the_logits_agree_to_its_precision(batch: int) -> None:
+    weights = {x: y.bfloat16() for x, y in random_weights(TINY, 3, torch.float32, "cpu").items()}
+    model, rng = Transformer(TINY, weights), np.random.default_rng(0)
+    eager = random_target(model, batch)
+    static = random_target(model, batch, static_execution())
+    for context in (1, 200, 390):
+        trees = random_trees(rng, batch, 50)
+        found, expected = (x.scores(trees, np.full(batch, context)) for x in (static, eager))
+        assert found.dtype == torch.bfloat16
+        torch.testing.assert_close(found, expected, atol=0.02, rtol=0.02)
+
+
+@pytest.mark.parametrize("batch", [1, 4])
 def test_so_it_does_with_a_sliding_window(windowed: Transformer, batch: int) -> None:
     assert windowed.shape.window is not None
     check(windowed, static_execution(), batch, rounds=8)
@@ -256,9 +269,12 @@ def failing_after(count: int) -> Callable[[Callable[[], None]], Callable[[], Non
     left = iter(range(count))
 
     def capture(run: Callable[[], None]) -> Callable[[], None]:
-        if next(left, None) is None:
+        if next(left, None) is not None:
+            return unrecorded(run)
+        try:
             raise RuntimeError("operation not permitted when stream is capturing.\nmore\nlines")
-        return unrecorded(run)
+        finally:
+            raise RuntimeError("the end of the recording fails, too")
 
     return capture
 

@@ -7,6 +7,7 @@ writes; whoever records it must keep those tensors alive and in place.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import torch
 
@@ -40,7 +41,11 @@ class CudaCapture:
         with torch.cuda.device(self.device):
             current = torch.cuda.current_stream()
             with torch.cuda.stream(current):  # a recording that fails leaves its own stream behind
-                return self._record(run, current)
+                try:
+                    return self._record(run, current)
+                except RuntimeError:
+                    self._unwind()
+                    raise
 
     def _record(self, run: Callable[[], object], current: torch.cuda.Stream) -> Callable[[], None]:
         self._stream.wait_stream(current)
@@ -56,3 +61,20 @@ class CudaCapture:
         graph.replay()  # the first replay uploads the graph
         torch.cuda.synchronize()
         return graph.replay
+
+    def _unwind(self) -> None:
+        """After a recording failed, have torch allocate and free as before it.
+
+        Versions before the repair of 2026 (pull requests 180395 and 190308 of pytorch) go on
+        allocating for the recording, and freeing what the allocator keeps is then an error.
+        """
+        names = (
+            "_cuda_endAllocateToPool",
+            "_cuda_endAllocateCurrentStreamToPool",
+        )  # 2.8 on, before
+        end = next((getattr(torch._C, x) for x in names if hasattr(torch._C, x)), None)
+        if end is not None:
+            with suppress(RuntimeError):  # nothing to end
+                end(torch.cuda.current_device(), self._pool)
+        with suppress(RuntimeError):  # reports the failure once more
+            torch.cuda.synchronize()

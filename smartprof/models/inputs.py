@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -49,17 +50,17 @@ class Tokens:
     inside_position: NDArray[np.int64]
     first_row: int = 0
 
-    @property
+    @cached_property
     def offset(self) -> NDArray[np.int64]:
         """int64 [R]: packed index of each request's first token."""
         return self.counts.cumsum() - self.counts
 
-    @property
+    @cached_property
     def place(self) -> NDArray[np.int64]:
         """int64 [M]: index of each token within its request."""
         return np.arange(len(self.token)) - self.offset[self.request]
 
-    @property
+    @cached_property
     def extent(self) -> NDArray[np.int64]:
         """int64 [R]: slots that a request's tokens see at most; 1 for one without tokens."""
         last = np.maximum(self.offset + self.counts - 1, 0)

@@ -185,7 +185,12 @@ class GraphRunner(PassRunner):
         return self.captured[shape]
 
 
-def reason(error: Exception) -> str:
-    """The first line of an error, without the full stop."""
+def reason(error: BaseException) -> str:
+    """The first line of what went wrong first, without the full stop.
+
+    An operator that fails while recording makes the end of the recording fail, too.
+    """
+    while isinstance(error.__context__, RuntimeError):
+        error = error.__context__
     text = str(error).strip()
     return text.splitlines()[0].rstrip(".") if text else type(error).__name__
