@@ -1,11 +1,12 @@
 """How fast the reference decoder is on this device, and where its time goes.
 
     python benchmarks/decode_speed.py [--repeats 7] [--tokens 128]
-    python benchmarks/decode_speed.py --profile p.json --batch 1,4,8,16 [--drafter ngram]
+    python benchmarks/decode_speed.py --profile p.json --batch 1,4,8,16 [--drafter ngram,lm:DIR]
 
 Always: plain decoding against ``transformers`` ``generate``; passes of 1 to 16 tokens beside the
 device's read bandwidth; where the time of a pass of one token goes. With a profile: `smart` against
-plain decoding, and at batch 1 against ``transformers`` assisted generation.
+plain decoding, and at batch 1 against ``transformers`` assisted generation, with the same draft
+model where the drafter has one, else with prompt lookup. --drafter as for ``smartprof decode``.
 
 What is compared runs in turns; figures are medians, the spread is from the smallest to the largest
 of the paired ratios.
@@ -15,14 +16,13 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from transformers import AutoModelForCausalLM
+from turns import in_turns, ratio_text
 
 from smartprof.calibrate.synthetic import EvenDrafter, Unpriced, even_forest
 from smartprof.decode.prompts import bundled_prompts, select_prompts
@@ -32,7 +32,7 @@ from smartprof.decode.session import Session, Workload
 from smartprof.decode.target import Target
 from smartprof.device import resolve_device
 from smartprof.drafters.base import Drafter
-from smartprof.drafters.table import make_drafter
+from smartprof.drafters.table import LM, DrafterChoice, choose_drafter, drafter_maker
 from smartprof.models.loading import LoadedModel, load_model
 from smartprof.policies.base import Policy
 from smartprof.policies.plain import Plain
@@ -47,27 +47,6 @@ READ_BYTES = 512 << 20
 CONTEXT = 128
 WIDTHS = (1, 2, 3, 4, 8, 16)
 LOOKUP_TOKENS = 10  # of transformers' prompt lookup: its documentation's own choice
-
-Runs = Mapping[str, Callable[[], object]]
-
-
-def in_turns(runs: Runs, repeats: int) -> dict[str, list[float]]:
-    """Seconds of each run, all of them once per turn, after one turn to warm up."""
-    seconds: dict[str, list[float]] = {x: [] for x in runs}
-    for turn in range(repeats + 1):
-        for name, run in runs.items():
-            start = time.perf_counter()
-            run()
-            if turn:
-                seconds[name].append(time.perf_counter() - start)
-    return seconds
-
-
-def ratio_text(slower: Sequence[float], faster: Sequence[float]) -> str:
-    """Ratio of medians with the spread of the paired ratios."""
-    paired = [x / y for x, y in zip(slower, faster, strict=True)]
-    middle = statistics.median(slower) / statistics.median(faster)
-    return f"{middle:.2f} ({min(paired):.2f} to {max(paired):.2f})"
 
 
 def ours(
@@ -201,22 +180,31 @@ def smart_against_assisted(
     costs: CostModel,
     tokens: int,
     repeats: int,
+    assistant: Mapping[str, object],
 ) -> None:
-    """`smart` and prompt lookup of transformers on one held-out prompt of each kind, batch 1."""
+    """`smart` and transformers' assisted generation on a held-out prompt of each kind, batch 1."""
     chosen = select_prompts(bundled_prompts(), "held-out", None, 1)
     for prompt in chosen:
         ids = model.tokenizer().chat(prompt.text)
         runs = {
             "smart": ours(model, ids, tokens, make, "smart", costs),
             "plain": ours(model, ids, tokens, make, Plain.name, costs),
-            "assisted": theirs(reference, ids, tokens, prompt_lookup_num_tokens=LOOKUP_TOKENS),
+            "assisted": theirs(reference, ids, tokens, **assistant),
         }
         seconds = in_turns(runs, max(1, repeats // 3))
         print(
             f"batch 1, {prompt.category}: smart over plain "
-            f"{ratio_text(seconds['plain'], seconds['smart'])}, over transformers prompt lookup "
+            f"{ratio_text(seconds['plain'], seconds['smart'])}, over transformers' assisted "
             f"{ratio_text(seconds['assisted'], seconds['smart'])}"
         )
+
+
+def assistant_of(choice: DrafterChoice) -> dict[str, object]:
+    """What transformers' generate takes to draft as this drafter does, as far as it can."""
+    if choice.network == LM and Path(choice.source).is_dir():
+        draft = AutoModelForCausalLM.from_pretrained(choice.source, dtype=torch.float32).eval()
+        return {"assistant_model": draft}
+    return {"prompt_lookup_num_tokens": LOOKUP_TOKENS}
 
 
 def smart_by_batch(
@@ -264,10 +252,14 @@ def main() -> None:
         return
     profile = load_profile(find_profile(options.profile))
     for name in options.drafter.split(","):
-        make = partial(make_drafter, name)
-        costs = CostModel(profile, make().name)
-        print(f"drafter {make().name}")
-        smart_against_assisted(model, reference, make, costs, options.tokens, options.repeats)
+        choice = choose_drafter(name)
+        make = drafter_maker(choice, model)
+        costs = CostModel(profile, choice.kind)
+        print(f"drafter {name}")
+        assistant = assistant_of(choice)
+        smart_against_assisted(
+            model, reference, make, costs, options.tokens, options.repeats, assistant
+        )
         batches = [int(x) for x in options.batch.split(",")]
         smart_by_batch(model, make, costs, batches, options.tokens)
 

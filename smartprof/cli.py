@@ -52,6 +52,12 @@ PricedDrafter = Annotated[
 Dtype = Annotated[
     str | None, typer.Option("--dtype", help="float32, bfloat16 or float16; default by device.")
 ]
+Execution = Annotated[
+    str,
+    typer.Option(
+        "--execution", help="auto (CUDA graphs on a GPU, else eager), eager or cuda_graph."
+    ),
+]
 Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
 
 
@@ -131,6 +137,7 @@ def calibrate(
         float | None, typer.Option(help="Seconds of measuring; default by mode.")
     ] = None,
     dtype: Dtype = None,
+    execution: Execution = "auto",
     path: Annotated[Path, typer.Option("--out", help="The profile to write.")] = Path(
         "profile.json"
     ),
@@ -147,6 +154,7 @@ def calibrate(
     from smartprof.calibrate.run import run as measure
     from smartprof.device import describe_device, resolve_device
     from smartprof.drafters.table import choose_drafter, drafter_maker
+    from smartprof.models.execution import choose_execution, open_execution
     from smartprof.models.loading import load_model
     from smartprof.profile.files import save_profile
     from smartprof.report.json_files import require_writable
@@ -154,11 +162,13 @@ def calibrate(
     require_writable(path, force)
     choice = choose_drafter(drafter)
     found = resolve_device(gpu)
+    choose_execution(execution, found.kind)
     err.print(describe_device(found, gpu), soft_wrap=True)
     model = load_model(target, found, dtype)
     err.print(f"loaded {model.source.name} ({model.dtype}) in {model.load_seconds:.1f} s")
-    made = drafter_maker(choice, model)()
-    calibration = prepare(found, model, made, mode, budget, _command_line())
+    opened = open_execution(execution, model.transformer, lambda x: err.print(x, soft_wrap=True))
+    made = drafter_maker(choice, model, opened)()
+    calibration = prepare(found, model, made, mode, budget, _command_line(), opened)
     journal = open_journal(calibration, path)
     known = {} if fresh else _resumed(journal)
     if not known:
@@ -238,6 +248,7 @@ def decode(
     target: Target = "smollm2",
     drafter: DrafterName = "ngram",
     dtype: Dtype = None,
+    execution: Execution = "auto",
     prompts: Annotated[
         Path | None, typer.Option(help="Prompts file (JSON lines or plain lines).")
     ] = None,
@@ -278,6 +289,7 @@ def decode(
         target=target,
         drafter=drafter,
         dtype=dtype,
+        execution=execution,
         prompts=prompts,
         split=split,
         category=category,

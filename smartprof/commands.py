@@ -16,6 +16,7 @@ from smartprof.device import describe_device, resolve_device
 from smartprof.drafters.base import Drafter
 from smartprof.drafters.table import choose_drafter, drafter_maker
 from smartprof.errors import InputError, ProfileError
+from smartprof.models.execution import choose_execution, open_execution
 from smartprof.models.loading import load_model
 from smartprof.models.tokenizer import Tokenizer
 from smartprof.policies.table import POLICIES, make_policy
@@ -40,6 +41,7 @@ class DecodeRequest:
     target: str
     drafter: str
     dtype: str | None
+    execution: str
     prompts: Path | None
     split: str | None
     category: str | None
@@ -73,18 +75,20 @@ def decode_report(
     costs = CostModel(profile, choice.kind)
     prompts = _prompts(request)
     device = resolve_device(request.gpu)
+    choose_execution(request.execution, device.kind)
     say(describe_device(device, request.gpu))
     model = load_model(request.target, device, request.dtype)
     say(f"loaded {model.source.name} ({model.dtype}) in {model.load_seconds:.1f} s")
-    here = profile_key(device, model)
+    execution = open_execution(request.execution, model.transformer, say)
+    here = profile_key(device, model, execution)
     match = _match(profile, here, request.require_measured)
-    make_drafter = drafter_maker(choice, model)
+    make_drafter = drafter_maker(choice, model, execution)
     _require_drafter(profile, make_drafter(), match)
     for warning in match.warnings:
         say(f"warning: {warning}")
     if model.dtype != "float32":
         say(f"outputs are not compared with plain decoding's in {model.dtype}: use --dtype float32")
-    session = Session(model, costs, make_drafter)
+    session = Session(model, costs, make_drafter, execution)
     batches = tuple(dict.fromkeys(request.batches))
     workload = Workload(
         prompts,

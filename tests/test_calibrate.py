@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,8 +16,11 @@ from smartprof.calibrate.sweep import VISITS
 from smartprof.calibrate.timing import MAX_SAMPLES, MIN_SAMPLES, visit
 from smartprof.device import resolve_device
 from smartprof.drafters.ngram import NgramDrafter
-from smartprof.errors import SmartprofError
+from smartprof.errors import DeviceError, SmartprofError
+from smartprof.models.buckets import CAPTURE_SIZES
+from smartprof.models.execution import Execution
 from smartprof.models.loading import load_model
+from smartprof.models.runners import Capture, CapturePool
 from smartprof.profile.files import load_profile, save_profile
 from smartprof.profile.schema import Profile, Surface
 from tests.profiles import assert_sound
@@ -235,6 +238,44 @@ def test_a_settled_calibration_ends_before_its_budget(
     run(patient, open_journal(small, tmp_path / "p.json"), {}, steps.append)
     points = small.plan.fitted + small.plan.held_out
     assert len(steps) == VISITS * sum(sweep._weight(x) for x in points)
+
+
+def _static(prepared: Calibration, capture: Capture) -> Calibration:
+    """The smallest calibration by static passes, at both sides of a capture size."""
+    execution = Execution(CapturePool(capture, lambda _: None))
+    planned = prepare(
+        prepared.device, prepared.model, prepared.drafter, "quick", 0.0, "test", execution
+    )
+    fitted = tuple(x for x in planned.plan.fitted if x.batch == 1 and x.size <= 9)
+    plan = replace(planned.plan, fitted=fitted, held_out=(Point("verify", 1, 7, 64),))
+    return replace(planned, plan=plan)
+
+
+def test_a_calibration_of_captured_passes_says_so_and_measures_both_sides_of_their_sizes(
+    prepared: Calibration, tmp_path: Path
+) -> None:
+    static = _static(prepared, lambda run: run)
+    profile = run(static, open_journal(static, tmp_path / "p.json"), {}, lambda _: None)
+    assert profile.key.execution == "cuda_graph"
+    assert profile.key.capture_sizes == list(CAPTURE_SIZES)
+    assert {8, 9} <= {x.size for x in profile.verify.anchors}
+    assert_sound(profile)
+
+
+def test_a_calibration_never_mixes_captured_passes_with_others(
+    prepared: Calibration, tmp_path: Path
+) -> None:
+    left = iter(range(2))
+
+    def capture(run: Callable[[], None]) -> Callable[[], None]:
+        if next(left, None) is None:
+            raise RuntimeError("out of memory")
+        run()
+        return run
+
+    static = _static(prepared, capture)
+    with pytest.raises(DeviceError, match=r"cuda_graph, got one that cannot.* --execution eager"):
+        run(static, open_journal(static, tmp_path / "p.json"), {}, lambda _: None)
 
 
 def test_a_visit_leaves_its_warm_up_out_and_never_takes_fewer_than_the_least_samples() -> None:

@@ -20,8 +20,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from smartprof import __version__, cli, device
+from smartprof import __version__, cli, commands, device
 from smartprof.calibrate import sweep
+from smartprof.drafters.table import EXPECTED
+from smartprof.models import execution
+from smartprof.models.execution import Execution
+from smartprof.models.runners import CapturePool
 from smartprof.profile.canonical import checksum
 from smartprof.profile.files import load_profile, save_profile
 from tests.profiles import make_profile
@@ -495,6 +499,43 @@ def test_another_device_is_refused_where_measured_figures_are_required(place: Pl
     assert smartprof(*place.decode("--require-measured")).code == 0
 
 
+def test_cuda_graphs_without_a_gpu_are_refused_before_anything_is_loaded(place: Place) -> None:
+    expected = (
+        "--execution cuda_graph needs a GPU, the device is a cpu: use --execution eager or auto"
+    )
+    for arguments in (place.decode(), place.calibrate(place.folder / "new.json")):
+        assert refused(place.folder, *arguments, "--execution", "cuda_graph") == expected
+        line = refused(place.folder, *arguments, "--execution", "graph")
+        assert line == "expected --execution auto, eager or cuda_graph, got 'graph'"
+
+
+def test_eager_is_what_a_cpu_runs_whether_asked_for_or_not(place: Place) -> None:
+    assert load_profile(place.profile).key.execution == "eager"
+    assert smartprof(*place.decode("--execution", "eager")).code == 0
+
+
+def test_a_profile_of_captured_passes_is_measured_and_used_and_refused_by_eager_ones(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU, but with passes that are static and not recorded."""
+
+    def opened(*_: object) -> Execution:
+        return Execution(CapturePool(lambda run: run, pytest.fail))
+
+    path = place.folder / "graphs.json"
+    with monkeypatch.context() as patched:
+        patched.setattr(execution, "open_execution", opened)
+        patched.setattr(commands, "open_execution", opened)
+        assert smartprof(*place.calibrate(path)).out.startswith("tiny (float32, cuda_graph) on ")
+        decoded = ("--policy", "plain,chain,smart", "--batch", "1,3", "--json", place.folder / "r")
+        assert smartprof(*place.decode(*decoded, profile=path)).code == 0
+    runs = json.loads((place.folder / "r").read_text(encoding="utf-8"))["runs"]
+    assert len(runs) > 6
+    assert all(x["identical"] for x in runs)
+    line = refused(place.folder, *place.decode(profile=path))
+    assert "execution: the profile has 'cuda_graph', here is 'eager'" in line
+
+
 def test_another_dtype_than_the_profile_s_is_refused_with_both_values(place: Place) -> None:
     line = refused(place.folder, *place.decode("--dtype", "bfloat16"))
     assert "bfloat16" in line
@@ -613,7 +654,7 @@ def test_a_batch_that_is_no_list_of_numbers_is_refused(place: Place, text: str) 
 
 
 def test_an_unknown_drafter_is_refused(place: Place) -> None:
-    expected = "expected a drafter of ngram, got 'eagle3'"
+    expected = EXPECTED + "; got 'eagle3', which names no network"
     assert refused(place.folder, *place.decode("--drafter", "eagle3")) == expected
     out = place.folder / "n.json"
     assert refused(place.folder, *place.calibrate(out, "--drafter", "eagle3")) == expected

@@ -113,6 +113,15 @@ def test_whole_batches_and_contexts_are_left_out_so_that_the_product_stays_full(
         assert places == set(product({x for x, _ in places}, {y for _, y in places}))
 
 
+def test_where_passes_are_captured_the_base_curve_has_both_sides_of_their_sizes() -> None:
+    eager = plan_with(PLENTY)
+    captured = make_plan("quick", SMOL, PLENTY, 4, 8192, ("ngram",), [1, 2, 4, 8, 16, 56, 64, 512])
+    added = set(captured.fitted) - set(eager.fitted)
+    assert set(eager.fitted) < set(captured.fitted)
+    assert {x.size for x in added} == {9, 17, 65}  # 5 is a size of every calibration
+    assert {(x.quantity, x.batch, x.context) for x in added} == {("verify", 1, 64)}
+
+
 def test_no_planned_pass_is_predicted_to_exceed_the_memory() -> None:
     for gibibytes in (0.3, 1, 4, 16):
         memory = int(gibibytes * GIB)

@@ -87,11 +87,14 @@ def make_plan(
     element_bytes: int,
     max_context: int,
     sources: Sequence[str],
+    capture_sizes: Sequence[int] = (),
 ) -> Plan:
     """The points of a calibration of this target and drafter within this much memory.
 
     memory_bytes: free memory after the weights are loaded. sources: of the drafter. Batches and
     contexts whose largest shape would not fit are left out by prediction and named in `skipped`.
+    capture_sizes: token counts to which captured passes are padded; the base curve gets both sides
+    of some of them.
     Raises InputError when not even the smallest shape fits.
     """
     chosen = _find_mode(mode)
@@ -108,7 +111,7 @@ def make_plan(
         )
     batches, fitting = _fitting(chosen, contexts, shape, memory_bytes, element_bytes, skipped)
     fitted = [
-        *_verify_points(chosen, batches, fitting),
+        *_verify_points(chosen, batches, fitting, _edges(chosen, capture_sizes)),
         *_round_points(chosen, batches, fitting),
         *(x for source in sources for x in _draft_points(chosen, batches, fitting, source)),
     ]
@@ -162,12 +165,20 @@ def _fitting(
     )
 
 
-def _verify_points(mode: Mode, batches: tuple[int, ...], contexts: tuple[int, ...]) -> list[Point]:
+def _edges(mode: Mode, capture_sizes: Sequence[int]) -> set[int]:
+    """Sizes just above those sizes of the mode that are captured: there the time jumps."""
+    return {x + 1 for x in mode.sizes if x in capture_sizes and 4 <= x < mode.top}
+
+
+def _verify_points(
+    mode: Mode, batches: tuple[int, ...], contexts: tuple[int, ...], edges: set[int]
+) -> list[Point]:
     points = []
     for batch in batches:
         for context in contexts:
             base = batch == batches[0] and context == contexts[0]
-            sizes = {x for x in mode.sizes if x >= batch} if base else _sparse_sizes(mode, batch)
+            wanted = {*mode.sizes} | edges if base else _sparse_sizes(mode, batch)
+            sizes = {x for x in wanted if x >= batch}
             points += [Point("verify", batch, x, context) for x in sorted(sizes)]
     return points
 

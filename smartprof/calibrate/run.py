@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from smartprof.calibrate.fit import fit_surface
 from smartprof.calibrate.journal import Journal
 from smartprof.calibrate.plan import Plan, Point, make_plan
 from smartprof.calibrate.quality import error_summary, held_out_points, strata
-from smartprof.calibrate.sweep import Bench, Samples, relative_half_width, sweep
+from smartprof.calibrate.sweep import Bench, Samples, capture, relative_half_width, sweep
 from smartprof.decode.prompts import bundled_prompts, select_prompts
 from smartprof.decode.target import Target
 from smartprof.device import (
@@ -27,6 +27,8 @@ from smartprof.device import (
     software_key,
 )
 from smartprof.drafters.base import Drafter
+from smartprof.errors import DeviceError
+from smartprof.models.execution import EAGER, Execution
 from smartprof.models.loading import LoadedModel
 from smartprof.profile.schema import (
     DeviceKey,
@@ -66,9 +68,10 @@ class Calibration:
     plan: Plan
     budget_seconds: float
     command: str
+    execution: Execution = EAGER
 
 
-def profile_key(device: Device, model: LoadedModel) -> Key:
+def profile_key(device: Device, model: LoadedModel, execution: Execution) -> Key:
     """What a profile measured here and now is valid for."""
     shape = model.source.shape
     return Key(
@@ -76,8 +79,8 @@ def profile_key(device: Device, model: LoadedModel) -> Key:
         software=SoftwareKey.model_validate(software_key()),
         target=ModelKey(name=shape.name, digest=shape.digest, parameters=shape.parameters),
         dtype=model.dtype,  # type: ignore[arg-type]
-        execution="eager",
-        capture_sizes=[],
+        execution=execution.name,
+        capture_sizes=execution.capture_sizes,
     )
 
 
@@ -88,19 +91,29 @@ def prepare(
     mode: str,
     budget_seconds: float | None,
     command: str,
+    execution: Execution = EAGER,
 ) -> Calibration:
     """Plan a calibration for the memory that is free now. Raises InputError if nothing fits."""
     shape = model.source.shape
     element_bytes = model.transformer.dtype.itemsize
     memory = int(MEMORY_SHARE * free_bytes(device.torch_device))
-    plan = make_plan(mode, shape, memory, element_bytes, shape.max_context, drafter.sources)
+    plan = make_plan(
+        mode,
+        shape,
+        memory,
+        element_bytes,
+        shape.max_context,
+        drafter.sources,
+        execution.capture_sizes,
+    )
     budget = plan.mode.budget_seconds if budget_seconds is None else budget_seconds
-    return Calibration(device, model, drafter, plan, budget, command)
+    exact = replace(execution, exact_rows=True)
+    return Calibration(device, model, drafter, plan, budget, command, exact)
 
 
 def open_journal(calibration: Calibration, out: Path) -> Journal:
     """The record of an unfinished run beside the profile that is to be written."""
-    key = profile_key(calibration.device, calibration.model)
+    key = profile_key(calibration.device, calibration.model, calibration.execution)
     header = {
         "smartprof": __version__,
         "key": key.model_dump(mode="json"),
@@ -113,14 +126,23 @@ def open_journal(calibration: Calibration, out: Path) -> Journal:
 def run(
     calibration: Calibration, journal: Journal, known: Samples, on_step: Callable[[Step], None]
 ) -> Profile:
-    """Measure what `known` (samples of an interrupted run) lacks, fit, and judge the fit."""
+    """Measure what `known` (samples of an interrupted run) lacks, fit, and judge the fit.
+
+    Raises DeviceError when a pass cannot be captured that the execution wants captured.
+    """
     start = time.perf_counter()
     load = load_average()
     plan = calibration.plan
     samples: Samples = {x: list(y) for x, y in known.items()}
     journal.start()
     bench = _bench(calibration)
+    execution = calibration.execution
+    wanted = execution.name
+    if wanted == "cuda_graph":
+        capture(bench, plan)
+        _require_execution(execution, wanted)
     for count, visit in enumerate(sweep(bench, plan, known, calibration.budget_seconds), 1):
+        _require_execution(execution, wanted)
         journal.add(visit)
         samples.setdefault(visit.point, []).extend(visit.samples)
         elapsed = time.perf_counter() - start
@@ -129,10 +151,21 @@ def run(
     return _profile(calibration, samples, time.perf_counter() - start, warnings)
 
 
+def _require_execution(execution: Execution, wanted: str) -> None:
+    """One profile holds timings of one execution mode."""
+    if execution.name != wanted:
+        raise DeviceError(
+            f"expected every pass to run as {wanted}, got one that cannot: calibrate again with "
+            f"--execution {execution.name}"
+        )
+
+
 def _bench(calibration: Calibration) -> Bench:
     model, plan = calibration.model, calibration.plan
     drafter = calibration.drafter
-    target = Target(model.transformer, plan.batch, plan.capacity, drafter.taps)
+    target = Target(
+        model.transformer, plan.batch, plan.capacity, drafter.taps, calibration.execution
+    )
     # Numbers as they come in use: zeros could be cheaper to multiply than real keys and values.
     target.cache.data.normal_()
     target.cache.features.normal_()
@@ -172,7 +205,7 @@ def _profile(
             command=calibration.command,
             note=calibration.model.transformer.kernels,
         ),
-        key=profile_key(calibration.device, calibration.model),
+        key=profile_key(calibration.device, calibration.model, calibration.execution),
         verify=verify,
         plain_decode=_surface("plain_decode", plan, summaries),
         round_overhead=_surface("round_overhead", plan, summaries),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -62,6 +61,7 @@ class Decoder:
     ) -> None:
         self.target, self.drafter, self.policy = target, drafter, policy
         self.costs, self.eos = costs, eos
+        self._clock = target.execution.clock
         drafter.attach(target.cache)
         self.rows: list[Progress] = []
 
@@ -73,14 +73,14 @@ class Decoder:
     def admit(self, request: Request, index: int) -> float:
         """Prefill a request into the next free row; returns the seconds it took."""
         self.target.synchronise()
-        start = time.perf_counter()
+        start = self._clock()
         row = self.batch
         self.target.cache.require(len(request.tokens) + request.max_new_tokens)
         self.target.prefill(row, request.tokens)
         self.drafter.admit(row, request.tokens)
         self.rows.append(Progress(request, index))
         self.target.synchronise()
-        return time.perf_counter() - start
+        return self._clock() - start
 
     def retire(self) -> list[Progress]:
         """Take ended requests out; the last rows move into their places."""
@@ -100,21 +100,21 @@ class Decoder:
     def round(self) -> RoundRecord:
         """Draft, verify and commit at least one token of every request."""
         self.target.synchronise()  # what an earlier round left running is not of this one
-        start = time.perf_counter()
+        start = self._clock()
         context_lens = np.array([x.context_len for x in self.rows])
         draft, state = self._draft(context_lens)
         cut = self.policy.cut(state)
         trees = pack(draft.forest, cut.nodes)
-        verify_start = time.perf_counter()
+        verify_start = self._clock()
         choice = self.target.verify(trees, context_lens, cut.pad_to)
-        verify_seconds = time.perf_counter() - verify_start
+        verify_seconds = self._clock() - verify_start
         accepted = accept(trees, choice)
         committed = self._commit(trees, accepted, context_lens)
         modelled = self._price(draft, cut, state)
         self._observe(draft, cut, trees, accepted, committed, modelled)
         self.target.synchronise()
         return RoundRecord(
-            seconds=time.perf_counter() - start,
+            seconds=self._clock() - start,
             draft_seconds=draft.seconds,
             verify_seconds=verify_seconds,
             modelled_seconds=modelled,
@@ -129,20 +129,20 @@ class Decoder:
 
     def _draft(self, context_lens: NDArray[np.int64]) -> tuple[Draft, Round]:
         """Grow a forest as the policy says; also what it knew at the end."""
-        start = time.perf_counter()
+        start = self._clock()
         newest = [(x.output or x.request.tokens)[-1] for x in self.rows]
         draft = Draft(Forest.roots(np.array(newest)), 0.0, 0.0, 0)
         state = self._begin(draft.forest, context_lens)
-        draft = replace(draft, seconds=time.perf_counter() - start)
+        draft = replace(draft, seconds=self._clock() - start)
         while True:
             nodes = self.policy.grow(state)
             if nodes.size == 0:
                 return draft, state
-            start = time.perf_counter()
+            start = self._clock()
             price = self._draft_price(draft, len(nodes), state)
             children = self.drafter.expand(draft.forest, nodes)
             forest = draft.forest.extend(nodes, children)
-            seconds = draft.seconds + time.perf_counter() - start
+            seconds = draft.seconds + self._clock() - start
             draft = Draft(forest, seconds, draft.modelled_seconds + price, draft.steps + 1)
             state = replace(state, forest=forest, drafted_seconds=draft.modelled_seconds)
 

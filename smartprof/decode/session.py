@@ -15,6 +15,7 @@ from smartprof.decode.run import Lane, LaneResult, cycled, run_lanes
 from smartprof.decode.target import Target
 from smartprof.drafters.base import Drafter
 from smartprof.errors import InputError, ModelError
+from smartprof.models.execution import EAGER, Execution
 from smartprof.models.loading import LoadedModel
 from smartprof.policies.table import make_policy
 from smartprof.profile.cost import CostModel
@@ -54,12 +55,18 @@ class Session:
 
     costs: prices rounds; its domain must cover the batches and lengths that are asked for.
     make_drafter: a fresh drafter for each lane, so that no policy learns from another's rounds.
+    execution: how verify passes run; all lanes share its memory.
     """
 
     def __init__(
-        self, model: LoadedModel, costs: CostModel, make_drafter: Callable[[], Drafter]
+        self,
+        model: LoadedModel,
+        costs: CostModel,
+        make_drafter: Callable[[], Drafter],
+        execution: Execution = EAGER,
     ) -> None:
         self.model, self.costs, self.make_drafter = model, costs, make_drafter
+        self.execution = execution
         self.tokenizer = model.tokenizer()
 
     def run(self, workload: Workload, on_step: Callable[[Step], None]) -> Iterator[LaneResult]:
@@ -113,7 +120,8 @@ class Session:
     ) -> Target:
         nodes = make_policy(label).most_nodes
         tree = self.costs.most_tokens if nodes is None else 1 + nodes
-        return Target(self.model.transformer, batch, _longest(requests) + tree, taps)
+        capacity = _longest(requests) + tree
+        return Target(self.model.transformer, batch, capacity, taps, self.execution)
 
     def _lane(self, label: str, target: Target, requests: Sequence[Request], batch: int) -> Lane:
         decoder = Decoder(

@@ -8,8 +8,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from smartprof.models.backends import attention_backends
 from smartprof.models.cache import KVCache
+from smartprof.models.execution import EAGER, Execution, model_pass
 from smartprof.models.inputs import Tokens, chain_tokens, packed_input
+from smartprof.models.transfer import send
 from smartprof.models.transformer import Transformer
 from smartprof.trees.packed import Accepted, PackedTrees
 
@@ -19,14 +22,24 @@ PREFILL_CHUNK = 256  # tokens of one prefill pass: bounds the mask and the activ
 class Target:
     """A transformer and the key-value cache of one batch of requests.
 
-    taps: layers whose inputs are kept for the drafter.
+    taps: layers whose inputs are kept for the drafter. execution: how verify passes run; prefill
+    always runs eagerly.
     """
 
     def __init__(
-        self, model: Transformer, batch: int, capacity: int, taps: Sequence[int] = ()
+        self,
+        model: Transformer,
+        batch: int,
+        capacity: int,
+        taps: Sequence[int] = (),
+        execution: Execution = EAGER,
     ) -> None:
-        self.model = model
-        self.cache = KVCache(model.shape, batch, capacity, model.dtype, model.device, taps)
+        self.model, self.execution = model, execution
+        slots = execution.capacity(capacity)
+        self.cache = KVCache(model.shape, batch, slots, model.dtype, model.device, taps)
+        self.runner = execution.runner(
+            model_pass(model, self.cache), self.cache, model.layout, model.run_as, name="target"
+        )
 
     def synchronise(self) -> None:
         """Wait for the device, so that a clock read next covers the work before it."""
@@ -41,7 +54,8 @@ class Target:
         for start in range(0, len(known), chunk):
             part = chain_tokens(known[start : start + chunk], row, start)
             batch = packed_input(self.cache, part, self.model.layout, len(part.token))
-            self.model.forward(batch, self.cache)
+            with attention_backends(self.model.device):
+                self.model.forward(batch, self.cache)
 
     @torch.inference_mode()
     def verify(
@@ -57,7 +71,7 @@ class Target:
 
     @torch.inference_mode()
     def scores(self, trees: PackedTrees, context_lens: NDArray[np.int64]) -> torch.Tensor:
-        """Logits after every tree node, [M, vocab]."""
+        """Logits after every tree node, [M, vocab]; they hold until the next pass."""
         return self._logits(trees, context_lens, len(trees.token))[: len(trees.token)]
 
     @torch.inference_mode()
@@ -73,18 +87,14 @@ class Target:
             targets.append(start + wanted[moved])
         source = np.concatenate(sources)
         if source.size:
-            device = self.cache.device
-            target = torch.from_numpy(np.concatenate(targets)).to(device)
-            self.cache.move(torch.from_numpy(source).to(device), target)
+            self.cache.move(*send([source, np.concatenate(targets)], self.cache.device))
 
     def _logits(
         self, trees: PackedTrees, context_lens: NDArray[np.int64], pad_to: int
     ) -> torch.Tensor:
         """Logits [at least pad_to, vocab]; those of the trees come first."""
         self.cache.require(int((context_lens - 1 + trees.counts).max()))
-        tokens = _tree_tokens(trees, context_lens - 1)
-        batch = packed_input(self.cache, tokens, self.model.layout, self.model.run_as(pad_to))
-        return self.model.logits(self.model.forward(batch, self.cache))
+        return self.runner.run(_tree_tokens(trees, context_lens - 1), pad_to)[0]
 
 
 def _tree_tokens(trees: PackedTrees, before: NDArray[np.int64]) -> Tokens:

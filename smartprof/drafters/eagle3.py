@@ -15,9 +15,13 @@ import torch
 from torch import Tensor
 
 from smartprof.drafters.model_drafter import TREE_SLOTS, Ids, ModelDrafter
+from smartprof.models.buckets import CAPTURE_SIZES
 from smartprof.models.cache import KVCache
 from smartprof.models.eagle3 import Eagle3Head
-from smartprof.models.inputs import Tokens, packed_input
+from smartprof.models.execution import EAGER, Execution
+from smartprof.models.inputs import PackedInput, Tokens, packed_input
+
+MOST_CAPTURED_TOKENS = max(CAPTURE_SIZES)  # longer catch-ups run by themselves
 
 
 class Eagle3Drafter(ModelDrafter):
@@ -26,37 +30,50 @@ class Eagle3Drafter(ModelDrafter):
     name = "eagle3"
     skipped = 1
 
-    def __init__(self, head: Eagle3Head) -> None:
-        super().__init__(head.shape.layer, f"eagle3-{head.shape.digest}")
+    def __init__(self, head: Eagle3Head, execution: Execution = EAGER) -> None:
+        digest = f"eagle3-{head.shape.digest}"
+        super().__init__(head.shape.layer, digest, execution=execution)
         self.head = head
         self.taps = head.shape.taps
         self._target: KVCache | None = None
-        self._outputs: Tensor | None = None  # of roots and nodes of this round, by place
 
     def attach(self, cache: KVCache) -> None:
         """Read features from the target's cache."""
-        super().attach(cache)
-        places = cache.batch * (TREE_SLOTS + 1)
         self._target = cache
-        self._outputs = cache.data.new_zeros(places, self.shape.hidden)
+        super().attach(cache)
+
+    def _open(self, cache: KVCache) -> None:
+        head, data = self.head, cache.data
+        self._outputs = data.new_zeros(cache.batch * (TREE_SLOTS + 1), self.shape.hidden)
+        self._fused = fused = data.new_zeros(MOST_CAPTURED_TOKENS, self.shape.hidden)
+
+        def outputs(batch: PackedInput) -> Tensor:
+            return head.forward(fused[: len(batch.tokens)], batch, cache)
+
+        self._catchup = self._runner(lambda x: (outputs(x),), head.layout, "draft catch-up")
+        self._step = self._runner(
+            lambda x: (made := outputs(x), head.logits(made)), head.layout, "draft step"
+        )
 
     def _committed(self, tokens: Tokens) -> Tensor:
         assert self._target is not None
         entries = (tokens.first_row + tokens.request) * self._target.columns + tokens.slot
         features = self._target.read_features(self.taps, self._index(entries))
-        return self._run(tokens, self.head.fuse(features))
-
-    def _drafted(self, tokens: Tokens, parent: Ids) -> Tensor:
-        assert self._outputs is not None
-        return self._run(tokens, self._outputs[self._index(parent)])
-
-    def _run(self, tokens: Tokens, hidden: Tensor) -> Tensor:
+        hidden = self.head.fuse(features)
+        if len(hidden) <= len(self._fused):
+            self._fused[: len(hidden)] = hidden
+            return self._catchup.run(tokens, len(hidden))[0]
         assert self.cache is not None
-        batch = packed_input(self.cache, tokens, self.head.layout, len(tokens.token))
+        batch = packed_input(self.cache, tokens, self.head.layout, len(hidden))
         return self.head.forward(hidden, batch, self.cache)
 
+    def _drafted(self, tokens: Tokens, parent: Ids) -> tuple[Tensor, Tensor]:
+        count = len(parent)
+        self._fused[:count] = self._outputs[self._index(parent)]
+        outputs, scores = self._step.run(tokens, count)
+        return outputs, scores
+
     def _keep(self, place: Ids, outputs: Tensor) -> None:
-        assert self._outputs is not None
         self._outputs[self._index(place)] = outputs
 
     def _scores(self, outputs: Tensor) -> Tensor:

@@ -20,8 +20,11 @@ from smartprof.drafters.base import Drafter
 from smartprof.drafters.confidence import Confidence
 from smartprof.drafters.hindsight import Hindsight, NodePaths
 from smartprof.models.cache import KVCache
-from smartprof.models.inputs import Tokens
+from smartprof.models.execution import EAGER, Execution
+from smartprof.models.inputs import InputLayout, Tokens
+from smartprof.models.runners import PassRunner
 from smartprof.models.shapes import ModelShape
+from smartprof.models.static_pass import PassFunction
 from smartprof.trees.forest import NO_CHILDREN, Children, Forest
 
 WIDTH = 8  # most children of a node
@@ -60,8 +63,8 @@ class ModelDrafter(Drafter):
 
     A node's children are the `width` most probable tokens; their probabilities are the network's,
     corrected by how often it was right at such a probability (`Confidence`); those below `least`
-    are left out. A subclass says what the network is: how a pass runs (`_committed`, `_drafted`)
-    and how its outputs become scores (`_scores`).
+    are left out. A subclass says what the network is: how a pass runs (`_open`, `_committed`,
+    `_drafted`) and how its outputs become scores (`_scores`).
     """
 
     kind = "model"
@@ -73,24 +76,29 @@ class ModelDrafter(Drafter):
         digest: str,
         width: int = WIDTH,
         least: float = LEAST,
-        confidence: Confidence | None = None,
+        execution: Execution = EAGER,
     ) -> None:
         """shape: of the layers that the cache serves. digest: of the network."""
         self.shape, self.width, self.least = shape, width, least
         self.digest = f"{digest}-width{width}-least{least:g}"
-        self.confidence = confidence or Confidence()
+        self.execution = execution
+        self.confidence = Confidence()
         self.cache: KVCache | None = None
         self._rows: dict[int, Row] = {}
         self._paths = NodePaths()
         self._slots: Ids = np.zeros(0, np.int64)  # of the forest's nodes; -1: not in the cache
 
     @abstractmethod
+    def _open(self, cache: KVCache) -> None:
+        """Make ready to run passes over this cache."""
+
+    @abstractmethod
     def _committed(self, tokens: Tokens) -> Tensor:
         """Run committed tokens; outputs [M, hidden]. Keys and values enter the cache."""
 
     @abstractmethod
-    def _drafted(self, tokens: Tokens, parent: Ids) -> Tensor:
-        """Run tree nodes below expanded ones; outputs [M, hidden].
+    def _drafted(self, tokens: Tokens, parent: Ids) -> tuple[Tensor, Tensor]:
+        """Run tree nodes below expanded ones; outputs and scores, [M, ...] each.
 
         parent: int64 [M], `_place` of each node's parent.
         """
@@ -123,9 +131,15 @@ class ModelDrafter(Drafter):
 
     def attach(self, cache: KVCache) -> None:
         """Make a cache of the same rows, with room for a tree behind the target's tokens."""
-        capacity = cache.capacity + TREE_SLOTS
+        capacity = self.execution.capacity(cache.capacity + TREE_SLOTS)
         data = cache.data
         self.cache = KVCache(self.shape, cache.batch, capacity, data.dtype, data.device)
+        self._open(self.cache)
+
+    def _runner(self, function: PassFunction, layout: InputLayout, name: str) -> PassRunner:
+        """A runner of passes over this cache, captured where passes are."""
+        assert self.cache is not None
+        return self.execution.runner(function, self.cache, layout, lambda x: x, name)
 
     @torch.inference_mode()
     def admit(self, row: int, tokens: Sequence[int]) -> None:
@@ -237,10 +251,9 @@ class ModelDrafter(Drafter):
         tokens = self._tree_tokens(forest, nodes)
         parent = forest.parent[nodes]
         request = forest.request[nodes]
-        outputs = self._drafted(tokens, self._place(request, self._slots[parent]))
-        outputs = outputs[: len(nodes)]
-        self._keep(self._place(request, self._slots[nodes]), outputs)
-        return self._children(forest, nodes, self._scores(outputs))
+        outputs, scores = self._drafted(tokens, self._place(request, self._slots[parent]))
+        self._keep(self._place(request, self._slots[nodes]), outputs[: len(nodes)])
+        return self._children(forest, nodes, scores[: len(nodes)])
 
     def _seated(self, forest: Forest, nodes: Ids) -> Ids:
         """The nodes sorted by request, each with a slot; without those that find none."""

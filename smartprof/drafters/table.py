@@ -18,6 +18,7 @@ from smartprof.models.json_files import read_json
 
 if TYPE_CHECKING:
     from smartprof.drafters.model_drafter import ModelDrafter
+    from smartprof.models.execution import Execution
     from smartprof.models.loading import LoadedModel
 
 NGRAM, LM, EAGLE3, HYBRID = "ngram", "lm", "eagle3", "hybrid"
@@ -66,14 +67,18 @@ def choose_drafter(text: str) -> DrafterChoice:
     return DrafterChoice(kind or network, network, source, path)
 
 
-def drafter_maker(choice: DrafterChoice, target: LoadedModel) -> MakeDrafter:
+def drafter_maker(
+    choice: DrafterChoice, target: LoadedModel, execution: Execution | None = None
+) -> MakeDrafter:
     """A function that makes fresh drafters; networks are loaded here, once.
 
-    Raises ModelError for a network that does not fit the target.
+    execution: how their passes run; default: eagerly. Raises ModelError for a network that does not
+    fit the target.
     """
     if choice.network is None:
         return NgramDrafter
-    make_model = _lm_maker(choice, target) if choice.network == LM else _head_maker(choice, target)
+    make = _lm_maker if choice.network == LM else _head_maker
+    make_model = make(choice, target, execution)
     if choice.kind == HYBRID:
         return lambda: HybridDrafter(NgramDrafter(), make_model())
     return make_model
@@ -93,17 +98,24 @@ def _network(kind: str, source: str) -> tuple[str, Path | None]:
     return (EAGLE3, path) if kind == EAGLE3 and os.path.isdir(path) else (LM, None)
 
 
-def _lm_maker(choice: DrafterChoice, target: LoadedModel) -> Callable[[], ModelDrafter]:
+def _lm_maker(
+    choice: DrafterChoice, target: LoadedModel, execution: Execution | None
+) -> Callable[[], ModelDrafter]:
     from smartprof.drafters.language_model import LanguageModelDrafter
+    from smartprof.models.execution import EAGER
     from smartprof.models.loading import load_draft_model
 
     model = load_draft_model(choice.source, target)
-    return lambda: LanguageModelDrafter(model.transformer, target.source.shape.vocab)
+    vocab = target.source.shape.vocab
+    return lambda: LanguageModelDrafter(model.transformer, vocab, execution or EAGER)
 
 
-def _head_maker(choice: DrafterChoice, target: LoadedModel) -> Callable[[], ModelDrafter]:
+def _head_maker(
+    choice: DrafterChoice, target: LoadedModel, execution: Execution | None
+) -> Callable[[], ModelDrafter]:
     from smartprof.drafters.eagle3 import Eagle3Drafter
     from smartprof.models.eagle3 import load_eagle3, random_eagle3
+    from smartprof.models.execution import EAGER
 
     shape, embedding = target.source.shape, target.transformer.embedding
     if choice.path is None:
@@ -112,4 +124,4 @@ def _head_maker(choice: DrafterChoice, target: LoadedModel) -> Callable[[], Mode
         config = read_json(choice.path / "config.json")
         found = eagle3_shape(config, choice.path.resolve().name, shape)
         head = load_eagle3(choice.path, found, embedding, shape.vocab)
-    return lambda: Eagle3Drafter(head)
+    return lambda: Eagle3Drafter(head, execution or EAGER)

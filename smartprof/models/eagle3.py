@@ -65,6 +65,7 @@ class Eagle3Head:
             prepack_all([self.fc, *self.block.linears, self.head])
         self.layout: InputLayout = input_layout(shape.layer, self.dtype, self.device)
         self._rotations = rotations(shape.layer, 0, self.device)
+        self._outgrown: list[Tensor] = []  # earlier, shorter ones: captured graphs still read them
 
     def fuse(self, features: Tensor) -> Tensor:
         """Hidden states [M, hidden] from the target's features [M, 3 * target_hidden]."""
@@ -77,6 +78,7 @@ class Eagle3Head:
         drafted one the output at its parent. `batch` holds the tokens themselves.
         """
         if cache.columns > len(self._rotations):
+            self._outgrown.append(self._rotations)
             self._rotations = rotations(self.shape.layer, cache.columns, self.device)
         eps = self.shape.layer.norm_eps
         token = rms_norm(F.embedding(batch.tokens, self.embedding), self.token_norm, eps)

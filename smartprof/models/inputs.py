@@ -5,7 +5,9 @@ Knows nothing about trees, policies or what the tokens mean.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -20,6 +22,7 @@ from smartprof.models.attention import (
     Span,
 )
 from smartprof.models.cache import KVCache
+from smartprof.models.transfer import send
 
 HIDDEN = float("-inf")
 
@@ -47,21 +50,35 @@ class Tokens:
     inside_position: NDArray[np.int64]
     first_row: int = 0
 
-    @property
+    @cached_property
     def offset(self) -> NDArray[np.int64]:
         """int64 [R]: packed index of each request's first token."""
         return self.counts.cumsum() - self.counts
 
-    @property
+    @cached_property
     def place(self) -> NDArray[np.int64]:
         """int64 [M]: index of each token within its request."""
         return np.arange(len(self.token)) - self.offset[self.request]
 
-    @property
+    @cached_property
     def extent(self) -> NDArray[np.int64]:
         """int64 [R]: slots that a request's tokens see at most; 1 for one without tokens."""
         last = np.maximum(self.offset + self.counts - 1, 0)
         return np.where(self.counts > 0, self.slot[last] + 1, 1)
+
+    def entries(self, columns: int) -> NDArray[np.int64]:
+        """int64 [M]: flat entries of a cache with so many columns."""
+        return (self.first_row + self.request) * columns + self.slot
+
+    def padded_place(self, width: int) -> NDArray[np.int64]:
+        """int64 [M]: place of each token where every request has `width` places."""
+        return self.request * width + self.place
+
+    def gather(self, width: int) -> NDArray[np.int64]:
+        """int64 [R * width]: a packed index for each such place, its own token's if it has one."""
+        index = np.repeat(np.minimum(self.offset, len(self.token) - 1), width)
+        index[self.padded_place(width)] = np.arange(len(self.token))
+        return index
 
 
 @dataclass(frozen=True)
@@ -110,38 +127,53 @@ def packed_input(cache: KVCache, tokens: Tokens, layout: InputLayout, pad_to: in
     Padding tokens write to the scratch column and are never read.
     """
     spare = pad_to - len(tokens.token)
-    entries = (tokens.first_row + tokens.request) * cache.columns + tokens.slot
-    return PackedInput(
-        tokens=_tensor(_padded(tokens.token, spare, 0), cache),
-        positions=_tensor(_padded(tokens.position, spare, 0), cache),
-        entries=_tensor(_padded(entries, spare, cache.columns - 1), cache),
-        attention=_plan(cache, tokens, layout, spare),
-    )
-
-
-def _plan(cache: KVCache, tokens: Tokens, layout: InputLayout, spare: int) -> AttentionPlan:
-    extent = tokens.extent
-    width, kv_len = int(tokens.counts.max()), int(extent.max())
-    visible = _visible(tokens, layout.window, kv_len)
-    requests = len(extent)
-    ragged = requests == 1
-    if layout.costs is not None and requests > 1:
-        own = int((tokens.counts * extent).sum())
-        ragged = layout.costs.ragged_pays(requests * width * kv_len, own, requests)
+    arrays = [
+        _padded(tokens.token, spare, 0),
+        _padded(tokens.position, spare, 0),
+        _padded(tokens.entries(cache.columns), spare, cache.columns - 1),
+    ]
+    ragged = _ragged_pays(tokens, layout)
+    maps = [] if ragged else _maps(tokens, spare)
+    ids, positions, entries, *places = send(arrays + maps, cache.device)
+    visible = _visible(tokens, layout.window, int(tokens.extent.max()))
+    plan: AttentionPlan
     if ragged:
-        return _ragged(cache, tokens, visible, layout.group, spare)
+        plan = _ragged(cache, tokens, visible, layout.group, spare)
+    else:
+        plan = _padded_plan(cache, tokens, visible, layout.group, places)
+    return PackedInput(ids, positions, entries, plan)
+
+
+def _ragged_pays(tokens: Tokens, layout: InputLayout) -> bool:
+    """Whether attention runs per request; a single request always does."""
+    extent = tokens.extent
+    requests = len(extent)
+    if requests == 1 or layout.costs is None:
+        return requests == 1
+    padded = requests * int(tokens.counts.max()) * int(extent.max())
+    return layout.costs.ragged_pays(padded, int((tokens.counts * extent).sum()), requests)
+
+
+def _maps(tokens: Tokens, spare: int) -> list[NDArray[np.int64]]:
+    """`PaddedAttention`'s gather and scatter; none if nothing is padded."""
+    width = int(tokens.counts.max())
+    if len(tokens.counts) * width == len(tokens.token) and not spare:
+        return []
+    return [tokens.gather(width), _padded(tokens.padded_place(width), spare, 0)]
+
+
+def _padded_plan(
+    cache: KVCache,
+    tokens: Tokens,
+    visible: NDArray[np.bool_],
+    group: int,
+    maps: Sequence[Tensor],
+) -> PaddedAttention:
+    requests, width, kv_len = visible.shape
     rows = slice(tokens.first_row, tokens.first_row + requests)
-    everything = width == 1 and bool((extent == kv_len).all()) and bool(visible.all())
-    mask = None if everything else _additive(visible, layout.group, cache).unsqueeze(1)
-    if requests * width == len(tokens.token) and not spare:
-        return PaddedAttention(rows, kv_len, width, mask)
-    place = tokens.request * width + tokens.place
-    gather = np.repeat(np.minimum(tokens.offset, len(tokens.token) - 1), width)
-    gather[place] = np.arange(len(tokens.token))
-    scatter = _padded(place, spare, 0)
-    return PaddedAttention(
-        rows, kv_len, width, mask, _tensor(gather, cache), _tensor(scatter, cache)
-    )
+    everything = width == 1 and bool((tokens.extent == kv_len).all()) and bool(visible.all())
+    mask = None if everything else _additive(visible, group, cache).unsqueeze(1)
+    return PaddedAttention(rows, kv_len, width, mask, *maps)
 
 
 def _ragged(
@@ -193,7 +225,3 @@ def _additive(visible: NDArray[np.bool_], group: int, cache: KVCache) -> Tensor:
 
 def _padded(values: NDArray[np.int64], spare: int, fill: int) -> NDArray[np.int64]:
     return np.concatenate([values, np.full(spare, fill, np.int64)]) if spare else values
-
-
-def _tensor(values: NDArray[np.int64], cache: KVCache) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(values)).to(cache.device)

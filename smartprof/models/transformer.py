@@ -41,6 +41,7 @@ class Transformer:
             prepack_all(self.linears)
         self.layout = input_layout(shape, self.dtype, self.device)
         self._rotations = rotations(shape, 0, self.device)
+        self._outgrown: list[Tensor] = []  # earlier, shorter ones: captured graphs still read them
 
     @property
     def linears(self) -> list[Linear]:
@@ -53,6 +54,7 @@ class Transformer:
         Keys and values enter the cache, and so do the inputs of the layers that it taps.
         """
         if cache.columns > len(self._rotations):
+            self._outgrown.append(self._rotations)
             self._rotations = rotations(self.shape, cache.columns, self.device)
         x = F.embedding(batch.tokens, self.embedding)  # [M, hidden]
         turn = self._rotations[batch.positions].unsqueeze(1)  # [M, 1, head_dim / 2] complex
