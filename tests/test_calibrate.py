@@ -16,11 +16,13 @@ from smartprof.calibrate.sweep import VISITS
 from smartprof.calibrate.timing import MAX_SAMPLES, MIN_SAMPLES, visit
 from smartprof.device import resolve_device
 from smartprof.drafters.ngram import NgramDrafter
-from smartprof.errors import DeviceError, SmartprofError
+from smartprof.drafters.table import choose_drafter, drafter_maker
+from smartprof.errors import DeviceError, ProfileError, SmartprofError
 from smartprof.models.buckets import CAPTURE_SIZES
 from smartprof.models.execution import Execution
 from smartprof.models.loading import load_model
 from smartprof.models.runners import Capture, CapturePool
+from smartprof.profile.cost import CostModel
 from smartprof.profile.files import load_profile, save_profile
 from smartprof.profile.schema import Profile, Surface
 from tests.profiles import assert_sound
@@ -287,3 +289,21 @@ def test_a_visit_leaves_its_warm_up_out_and_never_takes_fewer_than_the_least_sam
 
 def test_a_visit_ends_at_the_most_samples_however_much_time_is_left() -> None:
     assert len(visit(lambda: 1e-9, 600.0, warm_up=0)) == MAX_SAMPLES
+
+
+def test_a_drafter_of_two_sources_has_both_priced(tmp_path: Path) -> None:
+    found = resolve_device("cpu")
+    model = load_model("shape:tiny-llama", found)
+    drafter = drafter_maker(choose_drafter("hybrid:shape:tiny-llama"), model)()
+    calibration = prepare(found, model, drafter, "quick", BUDGET, "smartprof calibrate")
+    profile = run(calibration, open_journal(calibration, tmp_path / "p.json"), {}, lambda _: None)
+    assert list(profile.drafters) == ["ngram", "hybrid"]
+    lookup, both = profile.drafters["ngram"], profile.drafters["hybrid"]
+    assert (lookup.digest, lookup.kind) == (NgramDrafter().digest, "ngram")
+    assert (both.digest, both.kind) == (drafter.digest, "hybrid")
+    costs = CostModel(profile, "hybrid")
+    for batch in (1, 4, 16):  # a pass of the model takes longer than a lookup, whatever the noise
+        assert costs.draft_step(batch, 1, 64) > costs.source("ngram").draft_step(batch, 1, 64)
+    assert costs.verify(4, 8, 64) == costs.source("ngram").verify(4, 8, 64)
+    with pytest.raises(ProfileError, match="eagle3"):
+        costs.source("eagle3")

@@ -129,11 +129,9 @@ class Decoder:
 
     def _draft(self, context_lens: NDArray[np.int64]) -> tuple[Draft, Round]:
         """Grow a forest as the policy says; also what it knew at the end."""
-        start = self._clock()
         newest = [(x.output or x.request.tokens)[-1] for x in self.rows]
         draft = Draft(Forest.roots(np.array(newest)), 0.0, 0.0, 0)
         state = self._begin(draft.forest, context_lens)
-        draft = replace(draft, seconds=self._clock() - start)
         while True:
             nodes = self.policy.grow(state)
             if nodes.size == 0:
