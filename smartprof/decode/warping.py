@@ -1,0 +1,74 @@
+"""From the target's logits to the tokens that may be chosen, in the order of `generate`.
+
+Repetition penalty, temperature, top-k, top-p, min-p with the meaning that they have in
+transformers' `generate`. Top-k, top-p and min-p each keep the tokens from some logit up, so all of
+them together are one threshold per row; tokens that tie with it are kept.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from smartprof.decode.sampling import Sampling
+
+FIRST_WIDTH = 64  # tokens sorted at first to find the top-p threshold; real text needs few
+WIDER = 16  # times more for rows that these do not cover
+
+
+def warp(logits: Tensor, sampling: Sampling, row: Tensor, token: Tensor) -> Tensor:
+    """Logits [m, vocab] after repetition penalty and temperature, float32.
+
+    row, token: int64 [s], the tokens in the text so far of each row; repeats do not count twice.
+    """
+    values = logits.float()
+    if sampling.repetition_penalty != 1:
+        seen = values[row, token]
+        penalty = sampling.repetition_penalty
+        values = values.index_put((row, token), torch.where(seen < 0, seen * penalty, seen / penalty))
+    return values if sampling.greedy else values / sampling.temperature
+
+
+def threshold(values: Tensor, sampling: Sampling, slack: float = 0.0) -> Tensor:
+    """The least warped logit that top-k, top-p and min-p all keep: float32 [m]; -inf: all.
+
+    Tokens tied with the last one kept are kept too. At the k-th value `generate` does likewise; at
+    the edge of top-p it keeps some of them, by the order of an unstable sort.
+
+    values: [m, vocab], warped. slack: with 0 <= slack the least value of a token that is kept after
+    some change of the logits by which no difference of two moves by more than `slack`; with slack
+    < 0 a value from which on tokens are kept after every change of at most -slack. A token is
+    among the top k as changed if fewer than k others are above it by more than the slack, and
+    probabilities relative to one another change by factors of exp(slack) at most. The total of
+    top-p is taken over the tokens that top-k keeps unchanged.
+    """
+    least = values.new_full(values.shape[:1], -math.inf)
+    if sampling.min_p > 0:
+        least = values.amax(dim=-1) + math.log(sampling.min_p)
+    if sampling.top_k is not None and sampling.top_k < values.shape[-1]:
+        last = values.topk(sampling.top_k).values[:, -1]
+        least = torch.maximum(least, last)
+        values = values.masked_fill(values < last.unsqueeze(-1), -math.inf)
+    share = sampling.top_p * math.exp(slack)
+    if sampling.top_p < 1 and share < 1:
+        least = torch.maximum(least, _top_p_threshold(values, share))
+    return least - slack
+
+
+def _top_p_threshold(values: Tensor, share: float) -> Tensor:
+    """The least value such that the tokens above it have less than `share` of the probability."""
+    log_total = values.logsumexp(dim=-1, keepdim=True)
+    least = torch.empty_like(log_total[:, 0])
+    rows = torch.arange(len(values), device=values.device)
+    width = FIRST_WIDTH
+    while len(rows):
+        width = min(width, values.shape[-1])
+        best = values[rows].topk(width).values  # [rows, width], falling
+        prob = (best - log_total[rows]).double().exp()
+        kept = (prob.cumsum(dim=-1) - prob < share).sum(dim=-1, keepdim=True)
+        least[rows] = best.gather(-1, kept - 1).squeeze(-1)
+        rows = rows[kept.squeeze(-1) == width] if width < values.shape[-1] else rows[:0]
+        width *= WIDER
+    return least
