@@ -124,7 +124,7 @@ class _PlainChoice:
         above = (self.kept & (self.scores > self.scores[token])).nonzero().flatten().tolist()
         if not self.possibly[token] or len(above) > 1:
             return False
-        return all(
-            not self.surely[x] or float(self.scores[x] - self.scores[token]) < self.tolerance
-            for x in above
-        )
+        if not above:
+            return True
+        gap = float(self.scores[above[0]] - self.scores[token])
+        return not self.surely[above[0]] or bool(self.kept[token] and gap < self.tolerance)

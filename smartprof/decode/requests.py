@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from smartprof.decode.sampling import Sampling
+from smartprof.decode.sampling import GREEDY, Sampling
 from smartprof.decode.stops import StopFinder
 
 
@@ -22,7 +22,7 @@ class Request:
     split: str
     tokens: tuple[int, ...]
     max_new_tokens: int
-    sampling: Sampling = Sampling()
+    sampling: Sampling = GREEDY
     stop: tuple[str, ...] = ()
 
 

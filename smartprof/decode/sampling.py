@@ -15,7 +15,7 @@ MOST_SEED = 2**63 - 1
 
 @dataclass(frozen=True)
 class Sampling:
-    """How one request's tokens are chosen; the default is greedy decoding.
+    """How one request's tokens are chosen; `GREEDY` unless told otherwise.
 
     The settings act in this order, each on what the one before left: repetition penalty,
     temperature, top-k, top-p, min-p.
@@ -48,7 +48,9 @@ class Sampling:
             self.temperature,
         )
         _require(
-            self.top_k is None or 1 <= self.top_k <= MOST_TOP_K, "top-k to be at least 1", self.top_k
+            self.top_k is None or 1 <= self.top_k <= MOST_TOP_K,
+            "top-k to be at least 1",
+            self.top_k,
         )
         _require(0 < self.top_p <= 1, "top-p to be above 0 and at most 1", self.top_p)
         _require(0 <= self.min_p <= 1, "min-p to be 0 to 1", self.min_p)
@@ -112,3 +114,6 @@ class Sampling:
 def _require(fits: bool, expected: str, found: float | None) -> None:
     if not fits:
         raise InputError(f"expected {expected}, got {found}")
+
+
+GREEDY = Sampling()

@@ -27,7 +27,9 @@ def warp(logits: Tensor, sampling: Sampling, row: Tensor, token: Tensor) -> Tens
     if sampling.repetition_penalty != 1:
         seen = values[row, token]
         penalty = sampling.repetition_penalty
-        values = values.index_put((row, token), torch.where(seen < 0, seen * penalty, seen / penalty))
+        values = values.index_put(
+            (row, token), torch.where(seen < 0, seen * penalty, seen / penalty)
+        )
     return values if sampling.greedy else values / sampling.temperature
 
 
