@@ -39,24 +39,37 @@ def threshold(values: Tensor, sampling: Sampling, slack: float = 0.0) -> Tensor:
     Tokens tied with the last one kept are kept too. At the k-th value `generate` does likewise; at
     the edge of top-p it keeps some of them, by the order of an unstable sort.
 
-    values: [m, vocab], warped. slack: with 0 <= slack the least value of a token that is kept after
-    some change of the logits by which no difference of two moves by more than `slack`; with slack
-    < 0 a value from which on tokens are kept after every change of at most -slack. A token is
-    among the top k as changed if fewer than k others are above it by more than the slack, and
-    probabilities relative to one another change by factors of exp(slack) at most. The total of
-    top-p is taken over the tokens that top-k keeps unchanged.
+    With a slack other than 0 the threshold says what changed logits keep, when no difference of
+    two of them moves by more than the slack: above 0 tokens below it are left out after every such
+    change; with a slack below 0, of -x, tokens from it up are kept after every change by x.
+
+    values: [m, vocab], warped.
+    """
+    # A token can be kept if, raised by the slack, it reaches the last one kept. It surely is if,
+    # lowered by the slack, it is still above the first one left out: then none of those comes
+    # before it, and of those kept not even all others are too many or too probable.
+    least = _rank_threshold(values, sampling, slack)
+    if slack < 0:
+        least = values.masked_fill(values >= least.unsqueeze(-1), -math.inf).amax(dim=-1)
+    if sampling.min_p > 0:
+        least = torch.maximum(least, values.amax(dim=-1) + math.log(sampling.min_p))
+    return least - slack
+
+
+def _rank_threshold(values: Tensor, sampling: Sampling, slack: float) -> Tensor:
+    """The least value kept by top-k and top-p, which count and add up the tokens above.
+
+    slack: probabilities relative to one another change by factors of exp(slack) at most, so top-p
+    is that much larger or smaller; the total is taken over what top-k keeps unchanged.
     """
     least = values.new_full(values.shape[:1], -math.inf)
-    if sampling.min_p > 0:
-        least = values.amax(dim=-1) + math.log(sampling.min_p)
     if sampling.top_k is not None and sampling.top_k < values.shape[-1]:
-        last = values.topk(sampling.top_k).values[:, -1]
-        least = torch.maximum(least, last)
-        values = values.masked_fill(values < last.unsqueeze(-1), -math.inf)
+        least = values.topk(sampling.top_k).values[:, -1]
+        values = values.masked_fill(values < least.unsqueeze(-1), -math.inf)
     share = sampling.top_p * math.exp(slack)
     if sampling.top_p < 1 and share < 1:
         least = torch.maximum(least, _top_p_threshold(values, share))
-    return least - slack
+    return least
 
 
 def _top_p_threshold(values: Tensor, share: float) -> Tensor:
