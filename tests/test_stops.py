@@ -145,8 +145,9 @@ def _until_stop(output: list[int], stops: tuple[str, ...]) -> list[int]:
 def test_stop_strings_without_a_tokenizer_or_without_text_are_refused() -> None:
     with pytest.raises(InputError, match="has stop strings"):
         decoded(loud_model(), "plain", random_requests(1, stop=("x",)), 1)
-    with pytest.raises(InputError, match="at least one character"):
-        check_stops(("a", ""))
+    for stop in ("", "a\ufffd"):
+        with pytest.raises(InputError, match="at least one character, and none of them U.FFFD"):
+            check_stops(("a", stop))
 
 
 def test_tokens_of_the_byte_tokenizer_are_parts_of_characters() -> None:

@@ -13,6 +13,7 @@ Detokenise = Callable[[Sequence[int]], str]
 # character of the string is whole (at most 4 bytes), and that special tokens, which have no text,
 # do not push it out of sight.
 MARGIN = 16
+REPLACEMENT = "\ufffd"
 
 
 class StopFinder:
@@ -47,6 +48,14 @@ def text_before_stop(text: str, stops: Sequence[str]) -> str:
 
 
 def check_stops(stops: Sequence[str]) -> None:
-    """Raise InputError for a stop string without text, which would end every output at once."""
-    if not all(stops):
-        raise InputError("expected every stop string to have at least one character, got ''")
+    """Raise InputError for a stop string that would end outputs where it does not stand.
+
+    Nothing stands everywhere, and the replacement character is what a character reads as while
+    only some of its tokens are there.
+    """
+    for stop in stops:
+        if not stop or REPLACEMENT in stop:
+            raise InputError(
+                "expected every stop string to have at least one character, and none of them "
+                f"U+FFFD, got {stop!r}"
+            )
