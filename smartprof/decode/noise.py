@@ -18,8 +18,12 @@ STEP = 0x9E3779B97F4A7C15 - (1 << 64)
 FIRST = 0xBF58476D1CE4E5B9 - (1 << 64)
 SECOND = 0x94D049BB133111EB - (1 << 64)
 
-BITS = 52  # (k + 1/2) / 2^52 is exact in float64 and never 0 or 1
-# The largest value is -log(-log(1 - 2^-53)) = 53 log 2 to within rounding, for which the hundredth
+# Uniforms are (k + 1/2) / 2^32: exact in float64, never 0 or 1. The coarser the grid, the smaller
+# the largest noise, and the fewer tokens can win at all. Rounding one token's uniform to the grid
+# moves at most 2^-33 of the probability (a monotone function, averaged over midpoints), so a
+# vocabulary of 2^17 moves 2^-16 at the very most: less than the rounding of float32 logits does.
+BITS = 32
+# The largest value is -log(-log(1 - 2^-33)) = 33 log 2 to within rounding, for which the hundredth
 # leaves room.
 MOST_NOISE = (BITS + 1) * math.log(2) + 0.01
 
