@@ -264,6 +264,23 @@ def decode(
     mixed: Annotated[
         bool, typer.Option("--mixed", help="Let prompts of all categories share batches.")
     ] = False,
+    temperature: Annotated[
+        float, typer.Option(help="Sample at this temperature; 0 takes the most probable token.")
+    ] = 0.0,
+    top_k: Annotated[int | None, typer.Option(help="Sample from the k best tokens.")] = None,
+    top_p: Annotated[
+        float, typer.Option(help="Sample from the fewest tokens of this probability together.")
+    ] = 1.0,
+    min_p: Annotated[
+        float, typer.Option(help="Sample from tokens this probable relative to the best.")
+    ] = 0.0,
+    repetition_penalty: Annotated[
+        float, typer.Option(help="Weaken tokens that the text already has; 1 does nothing.")
+    ] = 1.0,
+    seed: Annotated[int, typer.Option(help="Of sampling; the same seed, the same tokens.")] = 0,
+    stop: Annotated[
+        list[str] | None, typer.Option(help="End an output at this string; may be repeated.")
+    ] = None,
     require_measured: Annotated[
         bool, typer.Option(help="Refuse a profile of another device or model.")
     ] = False,
@@ -277,6 +294,7 @@ def decode(
 ) -> None:
     """Decode prompts under a profile, losslessly, and report the speedup over plain decoding."""
     from smartprof.commands import DecodeRequest, decode_report
+    from smartprof.decode.sampling import Sampling
     from smartprof.report.plots import require_plottable
 
     if plot:
@@ -297,6 +315,8 @@ def decode(
         max_new_tokens=max_new_tokens,
         chat=chat,
         mixed=mixed,
+        sampling=Sampling(temperature, top_k, top_p, min_p, repetition_penalty, seed),
+        stop=tuple(stop or ()),
         require_measured=require_measured,
         files=tuple(x for x in (json_path, plot, trace) if x),
         force=force,
@@ -383,14 +403,13 @@ def _print_profile(profile: Any, as_json: bool, path: Path) -> None:
 def _print_decode(report: Any, show_text: bool) -> None:
     from smartprof.report.tables import runs_table
 
-    out.print(runs_table(report.runs, report.heading))
+    out.print(runs_table(report.runs, report.heading, report.sampling))
     if not show_text:
         return
     for lane in report.lanes:
         for progress in lane.outputs:
             out.rule(f"{progress.request.prompt_id}, {lane.policy}, batch {lane.batch}")
-            text = report.tokenizer.decode(progress.output, skip_special=True)
-            out.print(text, markup=False, highlight=False)
+            out.print(report.text(progress), markup=False, highlight=False)
 
 
 def _save_decode(
@@ -401,7 +420,10 @@ def _save_decode(
     from smartprof.report.plots import plot_speedup
 
     if json_path:
-        write_json(runs_report(report.runs, report.device_match, report.heading), json_path)
+        content = runs_report(
+            report.runs, report.device_match, report.heading, report.sampling, report.stop
+        )
+        write_json(content, json_path)
     if plot:
         plot_speedup(report.runs, report.heading, plot)
     if trace:

@@ -10,8 +10,11 @@ from rich.progress import Progress
 
 from smartprof.calibrate.run import profile_key
 from smartprof.decode.prompts import Prompt, bundled_prompts, read_prompts, select_prompts
+from smartprof.decode.requests import Progress as Answer
 from smartprof.decode.run import LaneResult
+from smartprof.decode.sampling import GREEDY, Sampling
 from smartprof.decode.session import Session, Step, Workload
+from smartprof.decode.stops import check_stops, text_before_stop
 from smartprof.device import describe_device, resolve_device
 from smartprof.drafters.base import Drafter
 from smartprof.drafters.table import choose_drafter, drafter_maker
@@ -49,6 +52,8 @@ class DecodeRequest:
     max_new_tokens: int
     chat: bool
     mixed: bool
+    sampling: Sampling
+    stop: tuple[str, ...]
     require_measured: bool
     files: tuple[Path, ...]
     force: bool
@@ -62,7 +67,14 @@ class DecodeReport:
     device_match: bool
     runs: list[Run]
     lanes: list[LaneResult]
+    sampling: Sampling
+    stop: tuple[str, ...]
     tokenizer: Tokenizer
+
+    def text(self, answer: Answer) -> str:
+        """What a user reads of an output: no special tokens, nothing from a stop string on."""
+        text = self.tokenizer.decode(answer.output, skip_special=True)
+        return text_before_stop(text, self.stop)
 
 
 def decode_report(
@@ -97,6 +109,8 @@ def decode_report(
         request.max_new_tokens,
         chat=request.chat,
         mixed=request.mixed,
+        sampling=request.sampling,
+        stop=request.stop,
     )
     lanes = []
     for lane in session.run(workload, _bar(progress)):
@@ -104,10 +118,12 @@ def decode_report(
         if progress.disable:  # no terminal, no bar: a line now and then instead
             say(f"decoded batch {lane.batch}, {lane.category}, {lane.policy}")
     return DecodeReport(
-        heading=_heading(profile, here, match.device_match, prompts),
+        heading=_heading(profile, here, match.device_match, prompts) + _choice_text(request),
         device_match=match.device_match,
         runs=summarise_runs(lanes, match.device_match),
         lanes=lanes,
+        sampling=request.sampling,
+        stop=request.stop,
         tokenizer=session.tokenizer,
     )
 
@@ -122,6 +138,7 @@ def _check(request: DecodeRequest) -> None:
         raise InputError(f"expected --policy to name one of {', '.join(POLICIES)}, got none")
     for policy in request.policies:
         make_policy(policy)
+    check_stops(request.stop)
 
 
 def _prompts(request: DecodeRequest) -> list[Prompt]:
@@ -171,6 +188,13 @@ def _heading(profile: Profile, here: Key, device_match: bool, prompts: Sequence[
         f"modelled: acceptance of {here.target.name} here, time of {profile.key.target.name} on "
         f"{profile.key.device.name} from its profile; nothing measured here ({splits} prompts)"
     )
+
+
+def _choice_text(request: DecodeRequest) -> str:
+    """How tokens were chosen, for the heading; nothing for greedy decoding as it comes."""
+    settings = "" if request.sampling == GREEDY else f"; {request.sampling.describe()}"
+    stops = ", ".join(repr(x) for x in request.stop)
+    return settings + (f"; stop at {stops}" if stops else "")
 
 
 def _bar(progress: Progress) -> Callable[[Step], None]:

@@ -35,6 +35,7 @@ WITHOUT_TORCH = (
     "smartprof.drafters.ngram",
     "smartprof.models.shapes",
     "smartprof.calibrate.plan",
+    "smartprof.decode.sampling",
     "smartprof.calibrate.fit",
     "smartprof.report.tables",
     "smartprof.report.plots",

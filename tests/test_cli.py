@@ -248,6 +248,8 @@ def test_decode_json_keeps_its_contract_field_by_field(
 ) -> None:
     report = decoded[1]
     assert report["device_match"] is True
+    assert report["sampling"]["temperature"] == 0.0
+    assert report["stop"] == []
     places = [(x["policy"], x["batch"], x["category"]) for x in report["runs"]]
     policies = ("plain", "chain:k=3", "eagle2:m=6:depth=3:k=2", "smart")
     wanted = {
@@ -362,6 +364,68 @@ def test_the_same_command_twice_gives_the_same_tokens(place: Place) -> None:
     texts = [x[x.index(" line-1, plain, batch 1 ") :] for x in shown]
     assert texts[0] == texts[1]
     assert " line-3, plain, batch 1 " in texts[0]
+
+
+def test_sampling_is_lossless_repeatable_and_said_in_every_report(place: Place) -> None:
+    path = place.folder / "r.json"
+    options = ("--temperature", 0.7, "--top-p", 0.9, "--policy", "chain,smart", "--batch", 2)
+    shown = {}
+    for seed in (3, 3, 4):
+        result = smartprof(
+            *place.decode(*options, "--seed", seed, "--text", "--force", "--json", path)
+        )
+        assert result.code == 0, result
+        text = result.out[result.out.index(" line-1, plain, batch 2 ") :]
+        assert shown.setdefault(seed, text) == text
+        report = json.loads(path.read_text(encoding="utf-8"))
+        said = f"temperature 0.7, top-p 0.9, seed {seed}"
+        assert report["heading"].endswith(f"; {said}")
+        assert " ".join(result.out.split()).count(said) == 2  # in the heading and in the note
+        assert report["sampling"] == {
+            "temperature": 0.7,
+            "top_k": None,
+            "top_p": 0.9,
+            "min_p": 0.0,
+            "repetition_penalty": 1.0,
+            "seed": seed,
+        }
+        assert {x["identical"] for x in report["runs"]} == {True}
+    assert shown[3] != shown[4]
+
+
+def test_texts_end_before_a_stop_string_and_reports_name_it(place: Place) -> None:
+    place.prompts.write_text("abc abc abc", encoding="utf-8")
+    varied = ("--text", "--temperature", 20, "--max-new-tokens", 40)  # letters among the bytes
+    whole = smartprof(*place.decode(*varied)).out.split("\u2500\n")[-1]
+    stop = next(x for x in whole[2:] if x.isascii() and x.isalnum())
+    path = place.folder / "r.json"
+    result = smartprof(*place.decode(*varied, "--stop", stop, "--stop", "no!", "--json", path))
+    text = result.out.split("\u2500\n")[-1]
+    assert text.rstrip("\n") == whole[: whole.index(stop)].rstrip("\n")
+    report = json.loads(path.read_text(encoding="utf-8"))
+    assert report["stop"] == [stop, "no!"]
+    assert report["heading"].endswith(f"; stop at {stop!r}, 'no!'")
+    assert report["runs"][0]["tokens"] < 40
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (("--temperature", -1), "expected temperature to be 0 (greedy) or 0.01 to 100, got -1.0"),
+        (("--temperature", 1, "--top-p", 0), "expected top-p to be above 0 and at most 1, got 0.0"),
+        (("--temperature", 1, "--top-p", 1.5), "got 1.5"),
+        (("--temperature", 1, "--top-k", 0), "expected top-k to be at least 1, got 0"),
+        (("--temperature", 1, "--min-p", "nan"), "expected min-p to be 0 to 1, got nan"),
+        (("--repetition-penalty", 0), "expected repetition penalty to be 0.01 to 100, got 0.0"),
+        (("--seed", -1), "expected seed to be 0 to 2^63 - 1, got -1"),
+        (("--top-k", 5), "a temperature above 0 with top-k, top-p or min-p"),
+        (("--stop", ""), "expected every stop string to have at least one character"),
+    ],
+)
+def test_sampling_options_that_make_no_sense_are_refused(
+    place: Place, options: tuple[object, ...], complaint: str
+) -> None:
+    assert complaint in refused(place.folder, *place.decode(*options))
 
 
 def test_an_interrupted_calibration_says_so_and_resumes(

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from smartprof.decode.choosers import chooser_for
 from smartprof.decode.requests import Progress, Request
+from smartprof.decode.stops import Detokenise, StopFinder
 from smartprof.decode.target import Target
 from smartprof.drafters.base import Drafter
+from smartprof.errors import InputError
 from smartprof.policies.base import Cut, Offer, Outcome, Policy, Round
 from smartprof.trees.forest import Forest
 from smartprof.trees.packed import Accepted, PackedTrees, accept, pack
@@ -57,10 +60,17 @@ class Decoder:
     """A batch of requests decoded by one policy and one drafter; rows 0 ... B-1 are in use."""
 
     def __init__(
-        self, target: Target, drafter: Drafter, policy: Policy, costs: Costs, eos: frozenset[int]
+        self,
+        target: Target,
+        drafter: Drafter,
+        policy: Policy,
+        costs: Costs,
+        eos: frozenset[int],
+        detokenise: Detokenise | None = None,
     ) -> None:
+        """detokenise: text of tokens; needed for requests with stop strings."""
         self.target, self.drafter, self.policy = target, drafter, policy
-        self.costs, self.eos = costs, eos
+        self.costs, self.eos, self.detokenise = costs, eos, detokenise
         self._clock = target.execution.clock
         drafter.attach(target.cache)
         self.rows: list[Progress] = []
@@ -72,15 +82,26 @@ class Decoder:
 
     def admit(self, request: Request, index: int) -> float:
         """Prefill a request into the next free row; returns the seconds it took."""
+        finder = self._finder(request)
         self.target.synchronise()
         start = self._clock()
         row = self.batch
         self.target.cache.require(len(request.tokens) + request.max_new_tokens)
         self.target.prefill(row, request.tokens)
         self.drafter.admit(row, request.tokens)
-        self.rows.append(Progress(request, index))
+        self.rows.append(Progress(request, index, finder=finder))
         self.target.synchronise()
         return self._clock() - start
+
+    def _finder(self, request: Request) -> StopFinder | None:
+        if not request.stop:
+            return None
+        if self.detokenise is None:
+            raise InputError(
+                f"request {request.prompt_id} has stop strings: expected a decoder with "
+                "`detokenise`, got none"
+            )
+        return StopFinder(request.stop, self.detokenise)
 
     def retire(self) -> list[Progress]:
         """Take ended requests out; the last rows move into their places."""
@@ -106,7 +127,8 @@ class Decoder:
         cut = self.policy.cut(state)
         trees = pack(draft.forest, cut.nodes)
         verify_start = self._clock()
-        choice = self.target.verify(trees, context_lens, cut.pad_to)
+        choose = chooser_for(self.rows, trees, context_lens)
+        choice = self.target.verify(trees, context_lens, cut.pad_to, choose)
         verify_seconds = self._clock() - verify_start
         accepted = accept(trees, choice)
         committed = self._commit(trees, accepted, context_lens)

@@ -12,6 +12,7 @@ from smartprof.decode.prompts import Prompt
 from smartprof.decode.requests import Progress, Request
 from smartprof.decode.rounds import Decoder
 from smartprof.decode.run import Lane, LaneResult, cycled, run_lanes
+from smartprof.decode.sampling import GREEDY, Sampling
 from smartprof.decode.target import Target
 from smartprof.drafters.base import Drafter
 from smartprof.errors import InputError, ModelError
@@ -26,7 +27,7 @@ MIXED = "mixed"
 
 @dataclass(frozen=True)
 class Workload:
-    """What is decoded: prompts, policies by their text, batch sizes.
+    """What is decoded: prompts, policies by their text, batch sizes, and how tokens are chosen.
 
     mixed: prompts of all categories share batches, as in a server; a category then has no speedup
     of its own. Otherwise each category is decoded by itself.
@@ -38,6 +39,8 @@ class Workload:
     max_new_tokens: int
     chat: bool = True
     mixed: bool = False
+    sampling: Sampling = GREEDY
+    stop: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,15 @@ class Session:
                     f"ones exceed the model's {shape.max_context}: shorten it or --max-new-tokens"
                 )
             requests.append(
-                Request(prompt.id, category, prompt.split, tokens, workload.max_new_tokens)
+                Request(
+                    prompt.id,
+                    category,
+                    prompt.split,
+                    tokens,
+                    workload.max_new_tokens,
+                    workload.sampling,
+                    workload.stop,
+                )
             )
         return requests
 
@@ -125,9 +136,18 @@ class Session:
 
     def _lane(self, label: str, target: Target, requests: Sequence[Request], batch: int) -> Lane:
         decoder = Decoder(
-            target, self.make_drafter(), make_policy(label), self.costs, self.tokenizer.eos_ids
+            target,
+            self.make_drafter(),
+            make_policy(label),
+            self.costs,
+            self.tokenizer.eos_ids,
+            self.text,
         )
         return Lane(label, decoder, batch, cycled(requests, batch))
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """What a user reads of these tokens."""
+        return self.tokenizer.decode(tokens, skip_special=True)
 
     def _results(self, lanes: Sequence[Lane], category: str) -> Iterator[LaneResult]:
         exact = self.model.transformer.dtype == torch.float32

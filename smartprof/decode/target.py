@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from smartprof.decode.choosers import Chooser, greedy
 from smartprof.models.backends import attention_backends
 from smartprof.models.cache import KVCache
 from smartprof.models.execution import EAGER, Execution, model_pass
@@ -59,15 +60,19 @@ class Target:
 
     @torch.inference_mode()
     def verify(
-        self, trees: PackedTrees, context_lens: NDArray[np.int64], pad_to: int
+        self,
+        trees: PackedTrees,
+        context_lens: NDArray[np.int64],
+        pad_to: int,
+        choose: Chooser = greedy,
     ) -> NDArray[np.int64]:
-        """The target's own next token after every tree node, greedy: int64 [M].
+        """The target's own next token after every tree node: int64 [M].
 
         context_lens: int64 [B]; `pad_to` >= M tokens are really run, or more if that is faster on
-        this processor.
+        this processor. choose: takes the logits of the M nodes.
         """
         logits = self._logits(trees, context_lens, pad_to)
-        return logits.argmax(dim=-1)[: len(trees.token)].cpu().numpy()
+        return choose(logits[: len(trees.token)]).cpu().numpy()
 
     @torch.inference_mode()
     def scores(self, trees: PackedTrees, context_lens: NDArray[np.int64]) -> torch.Tensor:

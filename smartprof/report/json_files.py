@@ -9,14 +9,26 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from smartprof.decode.sampling import Sampling
 from smartprof.errors import SmartprofError
 from smartprof.profile.atomic import write_atomically
 from smartprof.report.summary import Run
 
 
-def runs_report(runs: Sequence[Run], device_match: bool, heading: str) -> dict[str, Any]:
-    """The contract of `decode --json`: {"device_match": bool, "runs": [...]}."""
-    return {"device_match": device_match, "heading": heading, "runs": [asdict(x) for x in runs]}
+def runs_report(
+    runs: Sequence[Run], device_match: bool, heading: str, sampling: Sampling, stop: Sequence[str]
+) -> dict[str, Any]:
+    """The contract of `decode --json`: how it was run, and {"runs": [...]}, one per line.
+
+    sampling: its fields by name; temperature 0 is greedy.
+    """
+    return {
+        "device_match": device_match,
+        "heading": heading,
+        "sampling": asdict(sampling),
+        "stop": list(stop),
+        "runs": [asdict(x) for x in runs],
+    }
 
 
 def require_writable(path: Path, force: bool) -> None:

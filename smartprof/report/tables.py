@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from smartprof.decode.sampling import GREEDY, Sampling
 from smartprof.device import Device
 from smartprof.format import (
     bytes_text,
@@ -141,7 +142,7 @@ def _error_cells(errors: ErrorSummary) -> list[str]:
     return [str(errors.count), *(percent_text(x) for x in values)]
 
 
-def runs_table(runs: Sequence[Run], heading: str) -> Table:
+def runs_table(runs: Sequence[Run], heading: str, sampling: Sampling = GREEDY) -> Table:
     """One line per policy and batch over all categories, then one per category as well."""
     table = _table(heading)
     columns = ["policy", "batch", "category", "tok/s", "speedup", "95 %", "modelled", "accepted"]
@@ -154,18 +155,19 @@ def runs_table(runs: Sequence[Run], heading: str) -> Table:
         table.add_section()
         for run in (x for x in runs if x.category is not None):
             table.add_row(*_run_cells(run))
-    table.caption = run_notes(runs)
+    table.caption = run_notes(runs, sampling)
     return table
 
 
-def run_notes(runs: Sequence[Run]) -> str:
-    """What the columns mean, and what must be known about the outputs."""
+def run_notes(runs: Sequence[Run], sampling: Sampling) -> str:
+    """What the columns mean, how tokens were chosen, what must be known about the outputs."""
     ties = sum(x.ties or 0 for x in runs if x.category is None)
+    choice = "" if sampling == GREEDY else f"tokens by {sampling.describe()}; "
     looping = [x.looping_share for x in runs if x.category is None]
     return (
         "tok/s and speedup by wall clock, - where nothing was measured here; modelled by the "
         "profile; accepted: draft tokens per round; tree: tokens verified per request, root "
-        f"included; {ties} ties; up to {100 * max(looping):.0f} % of outputs loop"
+        f"included; {choice}{ties} ties; up to {100 * max(looping):.0f} % of outputs loop"
     )
 
 

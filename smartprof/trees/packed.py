@@ -39,6 +39,21 @@ class PackedTrees:
         """int64 [M]: index within the request, 0 for its root."""
         return np.arange(len(self.node)) - self.offset[self.request]
 
+    @cached_property
+    def lineage(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Every pair of a node and one of its ancestors or itself: packed indices, int64 [p] each.
+
+        Ordered by how far the ancestor is above; first every node with itself.
+        """
+        node = ancestor = np.arange(len(self.node))
+        pairs = []
+        while node.size:  # one turn per depth
+            pairs.append((node, ancestor))
+            above = self.parent[ancestor]
+            node, ancestor = node[above >= 0], above[above >= 0]
+        nodes, ancestors = zip(*pairs, strict=True)
+        return np.concatenate(nodes), np.concatenate(ancestors)
+
     def ancestor_mask(self, max_count: int) -> NDArray[np.bool_]:
         """bool [B, n, n] for n = max_count: query slot x key slot, true for ancestors and self.
 
@@ -46,11 +61,8 @@ class PackedTrees:
         """
         mask = np.zeros((len(self.counts), max_count, max_count), np.bool_)
         mask[:, :, 0] = True
-        query = ancestor = np.arange(len(self.node))
-        while query.size:  # one turn per depth
-            mask[self.request[query], self.slot[query], self.slot[ancestor]] = True
-            above = self.parent[ancestor]
-            query, ancestor = query[above >= 0], above[above >= 0]
+        query, ancestor = self.lineage
+        mask[self.request[query], self.slot[query], self.slot[ancestor]] = True
         return mask
 
 
@@ -102,7 +114,7 @@ def pack(forest: Forest, nodes: NDArray[np.integer]) -> PackedTrees:
 
 
 def accept(packed: PackedTrees, target_token: NDArray[np.int64]) -> Accepted:
-    """Greedy verification by the target's own tokens alone.
+    """Verification by the target's own tokens alone, whether the largest or sampled ones.
 
     target_token: int64 [M], the target's choice after each packed node. From each root the path
     follows the child that carries the target's token; the bonus is the target's token at its end.
