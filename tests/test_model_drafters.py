@@ -16,6 +16,8 @@ from smartprof.drafters.language_model import LanguageModelDrafter
 from smartprof.drafters.model_drafter import ModelDrafter
 from smartprof.models.eagle3 import Eagle3Head, load_eagle3
 from smartprof.models.eagle3_config import eagle3_shape
+from smartprof.models.execution import EAGER, Execution
+from smartprof.models.runners import CapturePool
 from smartprof.models.transformer import Transformer
 from smartprof.models.weights import random_weights
 from smartprof.trees.forest import Children, Forest
@@ -24,7 +26,7 @@ from tests.tiny_head import SIZES, TARGET, write_head
 
 CAPACITY = 240
 TOLERANCE = 5e-4
-KINDS = ("lm", "eagle3")
+KINDS = ("lm", "eagle3", "lm, static", "eagle3, static")  # static: as captured passes run
 
 
 def loud(seed: int) -> Transformer:
@@ -55,15 +57,19 @@ def head(target_model: Transformer, tmp_path_factory: pytest.TempPathFactory) ->
 def made(
     request: pytest.FixtureRequest, draft_model: Transformer, head: Eagle3Head
 ) -> ModelDrafter:
-    return fresh(request.param, draft_model, head)
+    kind, _, static = request.param.partition(", ")
+    pool = CapturePool(lambda run: run, pytest.fail) if static else None
+    return fresh(kind, draft_model, head, Execution(pool))
 
 
-def fresh(kind: str, draft_model: Transformer, head: Eagle3Head) -> ModelDrafter:
+def fresh(
+    kind: str, draft_model: Transformer, head: Eagle3Head, execution: Execution = EAGER
+) -> ModelDrafter:
     drafter: ModelDrafter
     if kind == "lm":
-        drafter = LanguageModelDrafter(draft_model, TARGET.vocab)
+        drafter = LanguageModelDrafter(draft_model, TARGET.vocab, execution)
     else:
-        drafter = Eagle3Drafter(head)
+        drafter = Eagle3Drafter(head, execution)
     drafter.confidence.freeze()
     return drafter
 
