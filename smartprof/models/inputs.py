@@ -66,12 +66,16 @@ class Tokens:
 
 @dataclass(frozen=True)
 class PackedInput:
-    """The tokens of one pass: ids, positions and flat cache entries, each int64 [M]."""
+    """The tokens of one pass: ids, positions and flat cache entries, each int64 [M].
+
+    first_entry: where entries are first_entry, first_entry + 1, ...; None: they may be anything.
+    """
 
     tokens: Tensor
     positions: Tensor
     entries: Tensor
     attention: AttentionPlan
+    first_entry: int | None = None
 
 
 @dataclass(frozen=True)
@@ -111,11 +115,13 @@ def packed_input(cache: KVCache, tokens: Tokens, layout: InputLayout, pad_to: in
     """
     spare = pad_to - len(tokens.token)
     entries = (tokens.first_row + tokens.request) * cache.columns + tokens.slot
+    run = not spare and bool((np.diff(entries) == 1).all())
     return PackedInput(
         tokens=_tensor(_padded(tokens.token, spare, 0), cache),
         positions=_tensor(_padded(tokens.position, spare, 0), cache),
         entries=_tensor(_padded(entries, spare, cache.columns - 1), cache),
         attention=_plan(cache, tokens, layout, spare),
+        first_entry=int(entries[0]) if run else None,
     )
 
 
