@@ -91,7 +91,7 @@ class KVCache:
         key = (rows.start, rows.stop, length)
         views = self._views.get(key)
         if views is None:
-            if len(self._views) > 2 * self.batch:  # one pass asks for `batch` different ones at most
+            if len(self._views) > 2 * self.batch:  # one pass asks for at most `batch` of them
                 self._views.clear()
             keys, values = self._keys[:, rows, :, :length], self._values[:, rows, :, :length]
             views = self._views[key] = list(zip(keys.unbind(), values.unbind(), strict=True))

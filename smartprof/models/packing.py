@@ -2,8 +2,8 @@
 
 On CPUs a plain float32 product of a few tokens runs far from memory speed on some processors; with
 prepacked weights it does not, but one or two tokens may then take longer than four. Which is
-fastest depends on processor, shape and token count, and on where the weights lie: between two passes
-all others are read, so that none is left in a cache. It is measured when a model is loaded, over
+fastest depends on processor, shape and token count, and on where the weights lie: from one pass to
+the next all others are read, so that a cache holds none. It is measured when a model is loaded, over
 its weights in the order of a pass. Knows nothing about transformers.
 """
 
@@ -25,7 +25,7 @@ Way = Literal["plain", "packed", "padded"]
 PACK_TOKENS_HINT = 64  # the token count oneDNN lays the weights out for
 FULL_TILE = 4  # "padded" runs a prepacked product with so many tokens
 PROBED = (1, 2, 3, 4, 8, 32, 128)  # token counts; those between go the way of the one below
-REPEATS = 4
+REPEATS = 3
 SWEEP_BYTES = 1 << 30  # weights that one sweep reads at most; a larger model is probed in part
 GAIN = 0.97  # another way than the prepacked one must be faster by this factor
 
