@@ -87,15 +87,21 @@ class RaggedAttention:
         """query [M, heads, head_dim] to [M, heads, head_dim]."""
         tokens, heads, size = query.shape
         kv_heads = cache.kv_heads
-        # [kv_heads, M * group, head_dim], so that one request's queries are a slice
-        folded = query.view(tokens, kv_heads, -1, size).transpose(0, 1).reshape(kv_heads, -1, size)
         group = heads // kv_heads
+        # [1, kv_heads, M * group, head_dim], so that one request's queries are a slice
+        if tokens == 1:
+            folded = query.view(1, kv_heads, group, size)
+        else:
+            folded = query.view(1, tokens, kv_heads, group, size).transpose(1, 2)
+            folded = folded.reshape(1, kv_heads, tokens * group, size)
         parts = []
         for row, start, stop, extent, mask in self.spans:
             keys, values = cache.row_view(layer, row, extent)  # [1, kv_heads, extent, head_dim]
-            part = folded[None, :, start * group : stop * group]
+            part = folded if len(self.spans) == 1 else folded[:, :, start * group : stop * group]
             parts.append(F.scaled_dot_product_attention(part, keys, values, attn_mask=mask))
         out = parts[0] if len(parts) == 1 else torch.cat(parts, 2)  # [1, kv_heads, M * group, size]
+        if tokens == 1:
+            return out.view(1, heads, size)
         out = out.view(kv_heads, tokens, group, size).transpose(0, 1)
         return out.reshape(tokens, heads, size)
 

@@ -69,7 +69,7 @@ class Block:
         if self.head_norm is not None:
             turned.copy_(rms_norm(turned, self.head_norm, self.shape.norm_eps))
         rotate_(turned, turn)
-        cache.write(index, batch.entries, qkv[:, heads:])
+        cache.write(index, batch.entries, qkv[:, heads:], batch.first_entry)
         out = batch.attention(qkv[:, :heads], cache, index)
         return self.out.add_to(residual, out.view(len(residual), heads * size))
 

@@ -42,10 +42,13 @@ class KVCache:
         self.features = torch.zeros(
             (entries if taps else 0, len(self.taps) * shape.hidden), dtype=dtype, device=device
         )
-        # Views made once: making them anew in every layer of every pass takes longer than a copy.
-        self._writable = [x.flatten(0, 1) for x in self.data]
-        by_request = self.data.unflatten(3, (batch, self.columns))
-        self._layers = [(x[0].transpose(0, 1), x[1].transpose(0, 1)) for x in by_request]
+        # Views of all layers at once: making them layer by layer takes longer than a copy.
+        self._joined = self.data.flatten(1, 2)  # [layers, 2 * kv_heads, entries, head_dim]
+        self._writable = self._joined.unbind()
+        self._run: tuple[tuple[int, int], Sequence[Tensor]] = ((0, 0), ())
+        by_request = self.data.unflatten(3, (batch, self.columns)).transpose(2, 3)
+        self._keys, self._values = by_request[:, 0], by_request[:, 1]
+        self._views: dict[tuple[int, int, int], list[tuple[Tensor, Tensor]]] = {}
 
     @property
     def device(self) -> torch.device:
@@ -60,9 +63,23 @@ class KVCache:
                 "shorten the prompt or --max-new-tokens"
             )
 
-    def write(self, layer: int, entries: Tensor, keys_values: Tensor) -> None:
-        """Store keys, then values, [M, 2 * kv_heads, head_dim] at flat entries [M]."""
-        self._writable[layer].index_copy_(1, entries, keys_values.transpose(0, 1))
+    def write(
+        self, layer: int, entries: Tensor, keys_values: Tensor, first_entry: int | None = None
+    ) -> None:
+        """Store keys, then values, [M, 2 * kv_heads, head_dim] at flat entries [M].
+
+        first_entry: where the entries are a run that starts there, which is faster to write.
+        """
+        if first_entry is None:
+            self._writable[layer].index_copy_(1, entries, keys_values.transpose(0, 1))
+        else:
+            self._run_views(first_entry, len(keys_values))[layer].copy_(keys_values.transpose(0, 1))
+
+    def _run_views(self, first: int, count: int) -> Sequence[Tensor]:
+        """Per layer [2 * kv_heads, count, head_dim]: the entries of the latest run, kept."""
+        if self._run[0] != (first, count):
+            self._run = ((first, count), self._joined[:, :, first : first + count].unbind())
+        return self._run[1]
 
     def write_feature(self, layer: int, entries: Tensor, hidden: Tensor) -> None:
         """Store a tapped layer's input [M, hidden] at flat entries [M]."""
@@ -79,8 +96,14 @@ class KVCache:
 
     def view(self, layer: int, rows: slice, length: int) -> tuple[Tensor, Tensor]:
         """Keys and values of some requests, each [rows, kv_heads, length, head_dim], no copy."""
-        keys, values = self._layers[layer]
-        return keys[rows, :, :length], values[rows, :, :length]
+        key = (rows.start, rows.stop, length)
+        views = self._views.get(key)
+        if views is None:
+            if len(self._views) > 2 * self.batch:  # one pass asks for at most `batch` of them
+                self._views.clear()
+            keys, values = self._keys[:, rows, :, :length], self._values[:, rows, :, :length]
+            views = self._views[key] = list(zip(keys.unbind(), values.unbind(), strict=True))
+        return views[layer]
 
     def row_view(self, layer: int, row: int, length: int) -> tuple[Tensor, Tensor]:
         """Keys and values of one request, each [1, kv_heads, length, head_dim], no copy."""

@@ -83,12 +83,16 @@ class Tokens:
 
 @dataclass(frozen=True)
 class PackedInput:
-    """The tokens of one pass: ids, positions and flat cache entries, each int64 [M]."""
+    """The tokens of one pass: ids, positions and flat cache entries, each int64 [M].
+
+    first_entry: where entries are first_entry, first_entry + 1, ...; None: they may be anything.
+    """
 
     tokens: Tensor
     positions: Tensor
     entries: Tensor
     attention: AttentionPlan
+    first_entry: int | None = None
 
 
 @dataclass(frozen=True)
@@ -127,21 +131,23 @@ def packed_input(cache: KVCache, tokens: Tokens, layout: InputLayout, pad_to: in
     Padding tokens write to the scratch column and are never read.
     """
     spare = pad_to - len(tokens.token)
+    entries = tokens.entries(cache.columns)
+    run = not spare and bool((np.diff(entries) == 1).all())
     arrays = [
         _padded(tokens.token, spare, 0),
         _padded(tokens.position, spare, 0),
-        _padded(tokens.entries(cache.columns), spare, cache.columns - 1),
+        _padded(entries, spare, cache.columns - 1),
     ]
     ragged = _ragged_pays(tokens, layout)
     maps = [] if ragged else _maps(tokens, spare)
-    ids, positions, entries, *places = send(arrays + maps, cache.device)
+    ids, positions, places, *maps_sent = send(arrays + maps, cache.device)
     visible = _visible(tokens, layout.window, int(tokens.extent.max()))
     plan: AttentionPlan
     if ragged:
         plan = _ragged(cache, tokens, visible, layout.group, spare)
     else:
-        plan = _padded_plan(cache, tokens, visible, layout.group, places)
-    return PackedInput(ids, positions, entries, plan)
+        plan = _padded_plan(cache, tokens, visible, layout.group, maps_sent)
+    return PackedInput(ids, positions, places, plan, int(entries[0]) if run else None)
 
 
 def _ragged_pays(tokens: Tokens, layout: InputLayout) -> bool:

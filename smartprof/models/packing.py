@@ -2,8 +2,9 @@
 
 On CPUs a plain float32 product of a few tokens runs far from memory speed on some processors; with
 prepacked weights it does not, but one or two tokens may then take longer than four. Which is
-fastest depends on processor, shape and token count, so it is measured when a model is loaded. Knows
-nothing about transformers.
+fastest depends on processor, shape and token count, and on where the weights lie: from one pass to
+the next all others are read, so that a cache holds none. It is measured when a model is loaded, over
+its weights in the order of a pass. Knows nothing about transformers.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from __future__ import annotations
 import statistics
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -23,8 +25,8 @@ Way = Literal["plain", "packed", "padded"]
 PACK_TOKENS_HINT = 64  # the token count oneDNN lays the weights out for
 FULL_TILE = 4  # "padded" runs a prepacked product with so many tokens
 PROBED = (1, 2, 3, 4, 8, 32, 128)  # token counts; those between go the way of the one below
-REPEATS = 5
-ROTATION_BYTES = 96 << 20  # weights that small products run over in turn: more than a cache holds
+REPEATS = 3
+SWEEP_BYTES = 1 << 30  # weights that one sweep reads at most; a larger model is probed in part
 GAIN = 0.97  # another way than the prepacked one must be faster by this factor
 
 
@@ -112,15 +114,11 @@ def can_prepack(weight: Tensor) -> bool:
 
 def prepack_all(linears: Sequence[Linear]) -> None:
     """Prepack every layer, measure how each shape runs fastest by token count, and settle on it."""
-    by_size: dict[tuple[int, ...], list[Linear]] = {}
     for linear in linears:
-        by_size.setdefault(linear.size, []).append(linear)
-    for same in by_size.values():
-        for linear in same:
-            linear.prepack()
-        kernels = choose_kernels(_measure(same))
-        for linear in same:
-            linear.settle(kernels)
+        linear.prepack()
+    chosen = {size: choose_kernels(seconds) for size, seconds in _measure(linears).items()}
+    for linear in linears:
+        linear.settle(chosen[linear.size])
 
 
 def kernels_text(linears: Sequence[Linear]) -> str:
@@ -145,33 +143,50 @@ def choose_kernels(seconds: Mapping[int, Mapping[Way, float]]) -> Kernels:
     return Kernels(tuple(counts), tuple(ways))
 
 
-def _measure(linears: Sequence[Linear]) -> dict[int, dict[Way, float]]:
-    """Median seconds of products of one shape, by count and way, in interleaved runs."""
-    found: dict[int, dict[Way, float]] = {}
+def _measure(linears: Sequence[Linear]) -> dict[tuple[int, ...], dict[int, dict[Way, float]]]:
+    """Median seconds of products by shape, count and way, in interleaved sweeps."""
+    found: dict[tuple[int, ...], dict[int, dict[Way, float]]] = {x.size: {} for x in linears}
     for tokens in PROBED:
-        used = linears[: _rotated(linears[0], tokens)]
-        ways: list[Way] = ["plain", "packed", *(["padded"] if tokens < FULL_TILE else [])]  # type: ignore[list-item]
-        x = torch.ones(tokens, linears[0].size[1])
-        samples: dict[Way, list[float]] = {way: [] for way in ways}
+        probed = _probed(linears, tokens)
+        ways: list[Way] = ["plain", "packed"]
+        if tokens < FULL_TILE:
+            ways.append("padded")
+        sweeps: dict[Way, list[dict[tuple[int, ...], float]]] = {way: [] for way in ways}
         for repeat in range(REPEATS + 1):
             for way in ways:
-                seconds = _timed(lambda x=x, way=way, used=used: [y.run(x, way) for y in used])  # type: ignore[misc]
+                seconds = _sweep(probed, tokens, way)
                 if repeat:  # the first run of a shape also compiles it
-                    samples[way].append(seconds)
-        found[tokens] = {way: statistics.median(y) for way, y in samples.items()}
+                    sweeps[way].append(seconds)
+        for size, by_count in found.items():
+            by_count[tokens] = {x: statistics.median(z[size] for z in y) for x, y in sweeps.items()}
     return found
 
 
-def _rotated(linear: Linear, tokens: int) -> int:
-    """Layers to run in turn: so many that no weight is found in a cache; fewer for large counts.
+def _probed(linears: Sequence[Linear], tokens: int) -> list[Linear]:
+    """Layers of each shape to sweep over, in order: of large counts few, at least one.
 
     A product of many tokens is bound by arithmetic, and takes too long to repeat over and over.
     """
-    layer_bytes = 4 * linear.size[0] * linear.size[1]
-    return max(1, ROTATION_BYTES // (layer_bytes * max(1, tokens // 4)))
+    total = sum(4 * x.size[0] * x.size[1] for x in linears)
+    share = min(1.0, SWEEP_BYTES / total) / max(1, tokens // FULL_TILE)
+    most = {size: max(1, int(share * y)) for size, y in Counter(x.size for x in linears).items()}
+    seen: Counter[tuple[int, ...]] = Counter()
+    probed = []
+    for linear in linears:
+        seen[linear.size] += 1
+        if seen[linear.size] <= most[linear.size]:
+            probed.append(linear)
+    return probed
 
 
-def _timed(run: Callable[[], object]) -> float:
+def _sweep(linears: Sequence[Linear], tokens: int, way: Way) -> dict[tuple[int, ...], float]:
+    """Seconds of one product after the other, summed by shape."""
+    inputs = {x.size[1]: torch.ones(tokens, x.size[1]) for x in linears}
+    seconds = {x.size: 0.0 for x in linears}
     start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
+    for linear in linears:
+        linear.run(inputs[linear.size[1]], way)
+        end = time.perf_counter()
+        seconds[linear.size] += end - start
+        start = end
+    return seconds

@@ -18,7 +18,7 @@ from smartprof.models.shapes import ModelShape
 def rotate_(x: Tensor, turn: Tensor) -> None:
     """Turn x [M, heads, head_dim] in place by unit complex numbers [M, 1, head_dim / 2]."""
     if x.dtype == torch.float32:
-        torch.view_as_complex(x.unflatten(-1, (-1, 2))).mul_(turn)
+        x.view(torch.complex64).mul_(turn)
         return
     pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
     x.copy_(torch.view_as_real(pairs * turn).flatten(-2))
