@@ -53,7 +53,7 @@ class Target:
         this processor.
         """
         logits = self._logits(trees, context_lens, pad_to)
-        return logits.argmax(dim=-1)[: len(trees.token)].cpu().numpy()
+        return _argmax(logits[: len(trees.token)])
 
     @torch.inference_mode()
     def scores(self, trees: PackedTrees, context_lens: NDArray[np.int64]) -> torch.Tensor:
@@ -85,6 +85,13 @@ class Target:
         tokens = _tree_tokens(trees, context_lens - 1)
         batch = packed_input(self.cache, tokens, self.model.layout, self.model.run_as(pad_to))
         return self.model.logits(self.model.forward(batch, self.cache))
+
+
+def _argmax(logits: torch.Tensor) -> NDArray[np.int64]:
+    """Index of the largest of each row, [M, vocab] to [M]."""
+    if logits.device.type == "cpu" and logits.dtype == torch.float32:
+        return logits.numpy().argmax(axis=-1)  # a quarter of the time of torch's own
+    return logits.argmax(dim=-1).cpu().numpy()
 
 
 def _tree_tokens(trees: PackedTrees, before: NDArray[np.int64]) -> Tokens:
