@@ -6,6 +6,7 @@ an input of another width.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cache
 
@@ -29,11 +30,11 @@ class Block:
     """
 
     shape: ModelShape
-    input_norm: Tensor | None
+    input_norm: Norm | None
     qkv: Linear
     head_norm: Tensor | None
     out: Linear
-    post_norm: Tensor
+    post_norm: Norm
     gate_up: Linear
     down: Linear
 
@@ -47,8 +48,7 @@ class Block:
     ) -> Tensor:
         """Residual stream [M, hidden] before the block to that after it."""
         assert self.input_norm is not None
-        normed = rms_norm(x, self.input_norm, self.shape.norm_eps)
-        return self.feed_forward(self.attend(normed, x, index, turn, batch, cache))
+        return self.feed_forward(self.attend(self.input_norm(x), x, index, turn, batch, cache))
 
     def attend(
         self,
@@ -64,20 +64,23 @@ class Block:
         index: the layer of the cache. turn: [M, 1, head_dim / 2], unit complex numbers.
         """
         heads, kv_heads, size = self.shape.heads, self.shape.kv_heads, self.shape.head_dim
-        qkv = self.qkv(normed).view(-1, heads + 2 * kv_heads, size)  # [M, all heads, head_dim]
-        turned = qkv[:, : heads + kv_heads]
+        qkv = self.qkv(normed)  # [M, all heads * head_dim]
+        tokens, width = qkv.shape
+        # Each view in one operation: between two products none of torch's code is left in a cache.
+        turned = qkv.as_strided((tokens, heads + kv_heads, size), (width, size, 1))
         if self.head_norm is not None:
             turned.copy_(rms_norm(turned, self.head_norm, self.shape.norm_eps))
         rotate_(turned, turn)
-        cache.write(index, batch.entries, qkv[:, heads:], batch.first_entry)
-        out = batch.attention(qkv[:, :heads], cache, index)
-        return self.out.add_to(residual, out.view(len(residual), heads * size))
+        keys_values = qkv.as_strided((tokens, 2 * kv_heads, size), (width, size, 1), heads * size)
+        cache.write(index, batch.entries, keys_values, batch.first_entry)
+        query = qkv.as_strided((tokens, heads, size), (width, size, 1))
+        out = batch.attention(query, cache, index)
+        return self.out.add_to(residual, out.view(tokens, heads * size))
 
     def feed_forward(self, x: Tensor) -> Tensor:
         """x [M, hidden] plus the gated MLP of its norm."""
-        gate_up = self.gate_up(rms_norm(x, self.post_norm, self.shape.norm_eps))
-        gate, up = gate_up.chunk(2, dim=-1)  # [M, intermediate] each
-        return self.down.add_to(x, F.silu(gate).mul_(up))
+        gate, up = self.gate_up(self.post_norm(x)).chunk(2, dim=-1)  # [M, intermediate] each
+        return self.down.add_to(x, F.silu(gate, inplace=True).mul_(up))
 
 
 def build_block(shape: ModelShape, weights: dict[str, Tensor], prefix: str) -> Block:
@@ -95,20 +98,53 @@ def build_block(shape: ModelShape, weights: dict[str, Tensor], prefix: str) -> B
         query_norm = pair_neighbours(weights.pop(attn + "q_norm.weight"), 1)
         key_norm = pair_neighbours(weights.pop(attn + "k_norm.weight"), 1)
         head_norm = torch.stack([query_norm] * shape.heads + [key_norm] * shape.kv_heads)
-    gate_up = [weights.pop(mlp + "gate_proj.weight"), weights.pop(mlp + "up_proj.weight")]
+    qkv = torch.cat([query, key, weights.pop(attn + "v_proj.weight")])
+    gate_up = torch.cat([weights.pop(mlp + x + "_proj.weight") for x in ("gate", "up")])
+    input_norm = weights.pop(prefix + "input_layernorm.weight", None)
+    post_norm = weights.pop(prefix + "post_attention_layernorm.weight")
     return Block(
         shape=shape,
-        input_norm=weights.pop(prefix + "input_layernorm.weight", None),
-        qkv=Linear(torch.cat([query, key, weights.pop(attn + "v_proj.weight")]), bias),
+        input_norm=None if input_norm is None else _norm_before(qkv, input_norm, shape.norm_eps),
+        qkv=Linear(qkv, bias),
         head_norm=head_norm,
         out=Linear(
             weights.pop(attn + "o_proj.weight"),
             weights.pop(attn + "o_proj.bias") if shape.out_bias else None,
         ),
-        post_norm=weights.pop(prefix + "post_attention_layernorm.weight"),
-        gate_up=Linear(torch.cat(gate_up)),
+        post_norm=_norm_before(gate_up, post_norm, shape.norm_eps),
+        gate_up=Linear(gate_up),
         down=Linear(weights.pop(mlp + "down_proj.weight")),
     )
+
+
+@dataclass(frozen=True)
+class Norm:
+    """RMS norm before a product.
+
+    weight: [hidden], or None where the product has taken it in, and the root of the size with it.
+    """
+
+    weight: Tensor | None
+    eps: float
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """x [M, hidden] normed, as its product takes it."""
+        if self.weight is not None:
+            return rms_norm(x, self.weight, self.eps)
+        length = torch.linalg.vector_norm(x, 2, -1, keepdim=True)  # [M, 1]
+        return x / length.hypot_(_scalar(math.sqrt(self.eps * x.shape[1])))
+
+
+def _norm_before(product: Tensor, weight: Tensor, eps: float) -> Norm:
+    """Let weights [out, hidden] take in the norm's own, in place; in narrower dtypes it stays."""
+    if not _is_cpu_float32(product):
+        return Norm(weight, eps)
+    product.mul_(weight * math.sqrt(len(weight)))
+    return Norm(None, eps)
+
+
+def _is_cpu_float32(x: Tensor) -> bool:
+    return x.device.type == "cpu" and x.dtype == torch.float32
 
 
 @cache
@@ -118,7 +154,7 @@ def _scalar(value: float) -> Tensor:
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """x [..., size] over its root mean square, times weight (broadcast)."""
-    if x.device.type == "cpu" and x.dtype == torch.float32:  # a third faster than torch's own here
+    if _is_cpu_float32(x):  # a third faster than torch's own here
         length = torch.linalg.vector_norm(x, 2, -1, keepdim=True)
         scale = torch.addcmul(_scalar(eps), length, length, value=1 / x.shape[-1]).rsqrt_()
         return (x * scale).mul_(weight)

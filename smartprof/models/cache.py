@@ -45,10 +45,11 @@ class KVCache:
         # Views of all layers at once: making them layer by layer takes longer than a copy.
         self._joined = self.data.flatten(1, 2)  # [layers, 2 * kv_heads, entries, head_dim]
         self._writable = self._joined.unbind()
-        self._run: tuple[tuple[int, int], Sequence[Tensor]] = ((0, 0), ())
+        self._runs: dict[tuple[int, int], Sequence[Tensor]] = {}
+        # [layers, batch, kv_heads, columns, head_dim] each
         by_request = self.data.unflatten(3, (batch, self.columns)).transpose(2, 3)
         self._keys, self._values = by_request[:, 0], by_request[:, 1]
-        self._views: dict[tuple[int, int, int], list[tuple[Tensor, Tensor]]] = {}
+        self._rows: dict[tuple[int, int], Sequence[tuple[Tensor, Tensor]]] = {}
 
     @property
     def device(self) -> torch.device:
@@ -73,13 +74,9 @@ class KVCache:
         if first_entry is None:
             self._writable[layer].index_copy_(1, entries, keys_values.transpose(0, 1))
         else:
-            self._run_views(first_entry, len(keys_values))[layer].copy_(keys_values.transpose(0, 1))
-
-    def _run_views(self, first: int, count: int) -> Sequence[Tensor]:
-        """Per layer [2 * kv_heads, count, head_dim]: the entries of the latest run, kept."""
-        if self._run[0] != (first, count):
-            self._run = ((first, count), self._joined[:, :, first : first + count].unbind())
-        return self._run[1]
+            key = (first_entry, keys_values.shape[0])
+            run = self._runs.get(key) or self._slice_run(key)
+            run[layer].copy_(keys_values.transpose(0, 1))
 
     def write_feature(self, layer: int, entries: Tensor, hidden: Tensor) -> None:
         """Store a tapped layer's input [M, hidden] at flat entries [M]."""
@@ -96,18 +93,29 @@ class KVCache:
 
     def view(self, layer: int, rows: slice, length: int) -> tuple[Tensor, Tensor]:
         """Keys and values of some requests, each [rows, kv_heads, length, head_dim], no copy."""
-        key = (rows.start, rows.stop, length)
-        views = self._views.get(key)
-        if views is None:
-            if len(self._views) > 2 * self.batch:  # one pass asks for at most `batch` of them
-                self._views.clear()
-            keys, values = self._keys[:, rows, :, :length], self._values[:, rows, :, :length]
-            views = self._views[key] = list(zip(keys.unbind(), values.unbind(), strict=True))
-        return views[layer]
+        return self._keys[layer, rows, :, :length], self._values[layer, rows, :, :length]
 
     def row_view(self, layer: int, row: int, length: int) -> tuple[Tensor, Tensor]:
         """Keys and values of one request, each [1, kv_heads, length, head_dim], no copy."""
-        return self.view(layer, slice(row, row + 1), length)
+        key = (row, length)
+        return (self._rows.get(key) or self._slice_row(key))[layer]
+
+    def _slice_run(self, key: tuple[int, int]) -> Sequence[Tensor]:
+        """First entry and count to every layer's entries, [2 * kv_heads, count, head_dim]."""
+        first, count = key
+        run = self._joined[:, :, first : first + count].unbind()
+        self._runs = {key: run}  # of the latest pass
+        return run
+
+    def _slice_row(self, key: tuple[int, int]) -> Sequence[tuple[Tensor, Tensor]]:
+        """Row and length to every layer's keys and values."""
+        row, length = key
+        keys, values = (x[:, row : row + 1, :, :length] for x in (self._keys, self._values))
+        views = list(zip(keys.unbind(), values.unbind(), strict=True))
+        if len(self._rows) > 2 * self.batch:  # one pass asks for at most `batch` of them
+            self._rows.clear()
+        self._rows[key] = views
+        return views
 
     def move(self, source: Tensor, target: Tensor) -> None:
         """Copy flat entries [k] to flat entries [k] in every layer, through a temporary."""

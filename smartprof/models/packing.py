@@ -14,7 +14,7 @@ import time
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -39,10 +39,14 @@ class Kernels:
 
     counts: tuple[int, ...] = (1,)
     ways: tuple[Way, ...] = ("plain",)
+    _known: dict[int, Way] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def way(self, tokens: int) -> Way:
         """The way that so many tokens go."""
-        return self.ways[bisect_right(self.counts, tokens) - 1]
+        way = self._known.get(tokens)
+        if way is None:
+            way = self._known[tokens] = self.ways[bisect_right(self.counts, tokens) - 1]
+        return way
 
     def __str__(self) -> str:
         """For a person: "padded from 1, packed from 3 tokens"."""
@@ -58,6 +62,7 @@ class Linear:
         self.bias = bias
         self.size = tuple(weight.shape)  # out, in
         self.kernels = Kernels()
+        self._turned: Tensor | None = weight.t()  # [in, out], a view
         self._packed: Tensor | None = None
         self._tile: Tensor | None = None  # [FULL_TILE, in]
 
@@ -71,7 +76,7 @@ class Linear:
         """Run like this from now on, and free the weights that no count needs."""
         self.kernels = kernels
         if "plain" not in kernels.ways:
-            self.weight = None
+            self.weight = self._turned = None
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.run(x, self.kernels.way(x.shape[0]))
@@ -79,7 +84,10 @@ class Linear:
     def run(self, x: Tensor, way: Way) -> Tensor:
         """The product in one of the ways."""
         if way == "plain":
-            return torch.nn.functional.linear(x, self.weight, self.bias)  # type: ignore[arg-type]
+            assert self._turned is not None
+            if self.bias is None:
+                return torch.mm(x, self._turned)
+            return torch.addmm(self.bias, x, self._turned)
         if way == "packed":
             return _onednn(x, self._packed, self.bias, "none", [], "")
         assert self._tile is not None
@@ -94,8 +102,8 @@ class Linear:
             return _onednn.binary(x, other, self._packed, self.bias, "add")
         if way == "padded":
             return self.run(x, way).add_(other)
-        assert self.weight is not None
-        total = torch.addmm(other, x, self.weight.t())
+        assert self._turned is not None
+        total = torch.addmm(other, x, self._turned)
         return total if self.bias is None else total.add_(self.bias)
 
 
