@@ -52,3 +52,12 @@ def closed_selections(forest: Forest, usable: np.ndarray) -> np.ndarray:
         if parent >= 0:
             valid &= ~bits[:, node] | bits[:, parent]
     return bits[valid]
+
+
+def path_tokens(forest: Forest, node: int) -> list[int]:
+    """Tokens from below the root down to a node."""
+    tokens: list[int] = []
+    while node >= forest.num_requests:
+        tokens.insert(0, int(forest.token[node]))
+        node = int(forest.parent[node])
+    return tokens

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 
-import numpy as np
 import pytest
 import torch
 
 from smartprof.decode.equality import Equality, compare
 from smartprof.decode.requests import Request
-from smartprof.decode.rounds import Decoder
-from smartprof.decode.run import Lane, run_lanes
-from smartprof.decode.target import Target
+from smartprof.decode.run import Lane
 from smartprof.drafters.base import Drafter
 from smartprof.drafters.eagle3 import Eagle3Drafter
 from smartprof.drafters.hybrid import HybridDrafter
@@ -23,13 +19,10 @@ from smartprof.models.eagle3 import random_eagle3
 from smartprof.models.eagle3_config import random_shape
 from smartprof.models.transformer import Transformer
 from smartprof.models.weights import random_weights
-from smartprof.policies.table import make_policy
-from tests.costs import TableCosts, line
+from tests.tiny_decoding import POLICIES, decoded, outputs, random_requests
 from tests.tiny_head import TARGET
 
-POLICIES = ("chain:k=4", "eagle2:m=9:depth=4:k=3", "smart")
 KINDS = ("lm", "eagle3", "hybrid-lm", "hybrid-eagle3")
-ROOM = 120
 NOISE = 0.15  # of the draft model's weights against the target's: it is right now and then
 
 Make = Callable[[], Drafter]
@@ -65,39 +58,13 @@ def makers(model: Transformer) -> dict[str, Make]:
     }
 
 
-def _requests(count: int, seed: int, new: int) -> list[Request]:
-    """Prompts that repeat themselves, so that n-grams have something to find."""
-    rng = np.random.default_rng(seed)
-    prompts = []
-    for number in range(count):
-        phrase = rng.integers(0, TARGET.vocab, rng.integers(3, 9)).tolist()
-        tokens = tuple(phrase * int(rng.integers(1, 5)))
-        prompts.append(Request(f"p{number}", "test", "test", tokens, new))
-    return prompts
-
-
-def _run(model: Transformer, policy: str, requests: list[Request], batch: int, make: Make) -> Lane:
-    drafter = make()
-    longest = max(len(x.tokens) + x.max_new_tokens for x in requests)
-    target = Target(model, batch, longest + ROOM, drafter.taps)
-    costs = TableCosts(line(1.0, 0.01), line(0.01, 0.001), 0.01)
-    lane = Lane(
-        "test",
-        Decoder(target, drafter, make_policy(policy), costs, frozenset()),
-        batch,
-        deque(enumerate(requests)),
-    )
-    run_lanes([lane], lambda _: None)
-    return lane
-
-
 def _compared(lane: Lane, plain: dict[int, list[int]]) -> Equality:
     checks = [compare(lane.decoder.target, x, plain[x.index], frozenset()) for x in lane.finished]
     return sum(checks, Equality(0, 0, 0))
 
 
 def _plain(model: Transformer, requests: list[Request], batch: int) -> dict[int, list[int]]:
-    return {x.index: x.output for x in _run(model, "plain", requests, batch, NgramDrafter).finished}
+    return dict(enumerate(outputs(decoded(model, "plain", requests, batch))))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -105,8 +72,8 @@ def test_drafters_with_a_network_change_no_token(
     model: Transformer, makers: dict[str, Make], kind: str
 ) -> None:
     for policy, batch in zip(POLICIES, (1, 3, 4), strict=True):
-        requests = _requests(2 * batch, batch, 24)
-        lane = _run(model, policy, requests, batch, makers[kind])
+        requests = random_requests(2 * batch, batch, 24)
+        lane = decoded(model, policy, requests, batch, makers[kind]())
         found = _compared(lane, _plain(model, requests, batch))
         assert found.tokens == 24 * len(requests)
         assert found.changed == found.ties == 0
@@ -121,10 +88,10 @@ def test_ten_thousand_tokens_of_each_drafter_are_those_of_plain_decoding(
 ) -> None:
     found, accepted = Equality(0, 0, 0), 0
     for seed, batch in enumerate((1, 2, 4, 8, 16)):
-        requests = _requests(max(8, 2 * batch), seed, 50)
+        requests = random_requests(max(8, 2 * batch), seed, 50)
         plain = _plain(model, requests, batch)
         for policy in POLICIES:
-            lane = _run(model, policy, requests, batch, makers[kind])
+            lane = decoded(model, policy, requests, batch, makers[kind]())
             found += _compared(lane, plain)
             accepted += sum(int(x.accepted.sum()) for x in lane.counted)
     print(f"{kind}: {found}, {accepted} draft tokens accepted")

@@ -22,6 +22,7 @@ from smartprof.models.transformer import Transformer
 from smartprof.models.weights import random_weights
 from smartprof.trees.forest import Children, Forest
 from smartprof.trees.packed import Accepted, pack
+from tests.forests import path_tokens
 from tests.tiny_head import SIZES, TARGET, write_head
 
 CAPACITY = 240
@@ -144,14 +145,6 @@ class Play:
         self.admit(last)
 
 
-def path_of(forest: Forest, node: int) -> list[int]:
-    tokens: list[int] = []
-    while node >= forest.num_requests:
-        tokens.insert(0, int(forest.token[node]))
-        node = int(forest.parent[node])
-    return tokens
-
-
 def anew(
     drafter: ModelDrafter, model: Transformer, text: list[int], path: list[int]
 ) -> dict[int, float]:
@@ -175,7 +168,7 @@ def check(play: Play, forest: Forest, proposed: dict[int, Children], most: int =
     nodes = play.rng.permutation(list(proposed))[:most].tolist()
     for node in nodes:
         text = play.texts[int(forest.request[node])]
-        expected = anew(play.drafter, play.target.model, text, path_of(forest, node))
+        expected = anew(play.drafter, play.target.model, text, path_tokens(forest, node))
         found = proposed[node]
         assert set(found.token.tolist()) ^ set(expected) <= near_the_least(found, expected)
         for token, value in zip(found.token.tolist(), found.conditional.tolist(), strict=True):

@@ -15,6 +15,7 @@ from smartprof.drafters.evidence import (
 )
 from smartprof.drafters.ngram import RECENCY, NgramDrafter
 from smartprof.trees.forest import Children, Forest
+from tests.forests import path_tokens
 
 
 def naive_following(history: list[int], context: list[int]) -> tuple[Counter[int], dict[int, int]]:
@@ -81,14 +82,6 @@ def test_children_are_what_a_scan_of_the_history_finds(seed: int) -> None:
         drafter.commit(0, news[:1])
         drafter.commit(0, news[1:])
         history += news
-
-
-def path_tokens(forest: Forest, node: int) -> list[int]:
-    tokens: list[int] = []
-    while node >= forest.num_requests:
-        tokens.insert(0, int(forest.token[node]))
-        node = int(forest.parent[node])
-    return tokens
 
 
 def test_siblings_are_distinct_and_sum_to_at_most_one_whatever_was_learned() -> None:

@@ -116,9 +116,10 @@ def decoded(
     detokenise: Callable[[Sequence[int]], str] | None = None,
 ) -> Lane:
     """A lane that has decoded all requests; their indices are their places."""
+    drafter = drafter or NgramDrafter()
     decoder = Decoder(
-        Target(model, batch, CAPACITY),
-        drafter or NgramDrafter(),
+        Target(model, batch, CAPACITY, drafter.taps),
+        drafter,
         make_policy(policy) if isinstance(policy, str) else policy,
         TableCosts(line(1.0, 0.01), line(0.01, 0.001)),
         eos,
