@@ -126,6 +126,34 @@ def test_attention_runs_per_request_where_that_saves_more_than_the_calls_cost() 
     assert costs.ragged_pays(padded_pairs=131, own_pairs=100, requests=4)
 
 
+def test_a_run_of_entries_is_written_as_scattered_ones_are() -> None:
+    new = torch.randn(3, 2 * SHAPE.kv_heads, SHAPE.head_dim)
+    scattered, run = _cache(2), _cache(2)
+    for start in (5, 70):
+        entries = torch.arange(start, start + 3)
+        scattered.write(1, entries, new)
+        run.write(1, entries, new, first_entry=start)
+    torch.testing.assert_close(scattered.data, run.data, atol=0, rtol=0)
+
+
+def test_only_a_gapless_pass_without_padding_is_a_run() -> None:
+    cache, chain = _cache(2), chain_tokens(np.array([5, 6, 7]), row=1, start=4)
+    assert packed_input(cache, chain, NEVER, 3).first_entry == 61 + 4
+    assert packed_input(cache, chain, NEVER, 4).first_entry is None
+    two = _tokens(np.random.default_rng(0), [2, 1], [3, 8])
+    assert packed_input(cache, two, NEVER, 3).first_entry is None
+
+
+def test_views_of_a_row_are_those_asked_for_however_many_were_asked_before() -> None:
+    cache = _cache(2)
+    by_request = cache.data.unflatten(3, (2, cache.columns))
+    for length in (*range(1, 20), 3, 7):
+        for row in (0, 1):
+            keys, values = cache.row_view(1, row, length)
+            torch.testing.assert_close(keys[0], by_request[1, 0, :, row, :length])
+            torch.testing.assert_close(values[0], by_request[1, 1, :, row, :length])
+
+
 def test_features_move_with_the_keys_of_their_tokens() -> None:
     cache = KVCache(SHAPE, 2, 9, torch.float32, CPU, taps=(0, 1))
     entries = torch.arange(20)
