@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from smartprof.device import resolve_device
+from smartprof.drafters import table
 from smartprof.drafters.table import choose_drafter, drafter_maker
 from smartprof.errors import InputError, ModelError, SmartprofError
 from smartprof.models.loading import LoadedModel, load_model
@@ -111,10 +112,32 @@ def test_models_of_one_shape_whose_tokenizers_differ_are_no_pair(
 
 
 def test_a_missing_directory_is_refused_in_one_line(target: LoadedModel, tmp_path: Path) -> None:
-    for kind in ("", "lm:", "eagle3:", "hybrid:"):
-        with pytest.raises(SmartprofError) as refused:
+    found = {"": "no model", "lm:": "no model", "eagle3:": "found nothing", "hybrid:": "no model"}
+    for kind, message in found.items():
+        with pytest.raises(SmartprofError, match=message) as refused:
             drafter_maker(choose_drafter(f"{kind}{tmp_path / 'nothing'}"), target)
         assert "\n" not in str(refused.value)
+
+
+def test_a_head_and_a_model_are_told_apart_by_their_hub_ids_before_weights_are_fetched(
+    tmp_path: Path, family: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = {"someone/head": write_head(tmp_path / "head"), "someone/model": family}
+    asked: list[tuple[str, tuple[str, ...]]] = []
+
+    def resolve(name: str, patterns: tuple[str, ...]) -> Path:
+        asked.append((name, patterns))
+        return folders[name]
+
+    monkeypatch.setattr(table, "resolve_hub", resolve)
+    head = choose_drafter("hybrid:someone/head")
+    assert (head.network, head.path) == ("eagle3", folders["someone/head"])
+    assert choose_drafter("someone/model").network == "lm"
+    assert asked == [
+        ("someone/head", ("config.json",)),
+        ("someone/head", table.HEAD_FILES),
+        ("someone/model", ("config.json",)),
+    ]
 
 
 def test_fresh_drafters_share_their_network_and_nothing_else(target: LoadedModel) -> None:

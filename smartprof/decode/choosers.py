@@ -57,17 +57,14 @@ class RowChooser:
 
     def warped(self, logits: Tensor) -> Tensor:
         """Logits after repetition penalty and temperature, float32 [m, vocab]."""
-        row, token = (torch.from_numpy(x).to(logits.device) for x in self._seen)
+        seen = self.seen_row, self.seen_token
+        row, token = (torch.from_numpy(x).to(logits.device) for x in seen)
         return warp(logits, self.sampling, row, token)
 
     def noise_states(self, device: torch.device) -> Tensor:
         """int64 [m]: where the noise of each row's tokens starts."""
         seed, position = (torch.from_numpy(x).to(device) for x in (self.seed, self.position))
         return nth_word(seed, position)
-
-    @property
-    def _seen(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        return self.seen_row, self.seen_token
 
     def _sampled(self, values: Tensor) -> Tensor:
         """The largest sum of warped logit and noise among the tokens kept.

@@ -58,8 +58,7 @@ class Eagle3Drafter(ModelDrafter):
     def _committed(self, tokens: Tokens) -> Tensor:
         assert self._target is not None
         entries = (tokens.first_row + tokens.request) * self._target.columns + tokens.slot
-        features = self._target.read_features(self.taps, self._index(entries))
-        hidden = self.head.fuse(features)
+        hidden = self.head.fuse(self._target.features[self._index(entries)])
         if len(hidden) <= len(self._fused):
             self._fused[: len(hidden)] = hidden
             return self._catchup.run(tokens, len(hidden))[0]

@@ -40,11 +40,6 @@ class Gate:
         prior = TYPICAL[:, None] / (TYPICAL[:, None] + TYPICAL)  # [lookup, model]
         self._count = np.full(prior.shape, PRIOR_WEIGHT)
         self._responsible = PRIOR_WEIGHT * prior
-        self._frozen = False
-
-    def freeze(self) -> None:
-        """Ignore further observations, for runs that must not influence each other."""
-        self._frozen = True
 
     def weight(self, lookup: Floats, model: Floats) -> Floats:
         """Weights [k] for the best probabilities [k] of both; 0 or 1 where one has none."""
@@ -58,7 +53,7 @@ class Gate:
         Where none was, the sources are held to what they left to all other tokens.
         """
         best = lookup.max(), model.max()
-        if self._frozen or min(best) <= 0:
+        if min(best) <= 0:
             return
         place = int(SURE.searchsorted(best[0])), int(SURE.searchsorted(best[1]))
         said = [x[right].sum() if right.any() else max(0.0, 1 - x.sum()) for x in (lookup, model)]
@@ -126,8 +121,8 @@ class HybridDrafter(Drafter):
     name = "hybrid"
     kind = "hybrid"
 
-    def __init__(self, lookup: NgramDrafter, model: ModelDrafter, gate: Gate | None = None) -> None:
-        self.lookup, self.model, self.gate = lookup, model, gate or Gate()
+    def __init__(self, lookup: NgramDrafter, model: ModelDrafter) -> None:
+        self.lookup, self.model, self.gate = lookup, model, Gate()
         self.digest = f"hybrid+{lookup.digest}+{model.digest}"
         self.taps = model.taps
         self._alone = False

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 NGRAM, LM, EAGLE3, HYBRID = "ngram", "lm", "eagle3", "hybrid"
 KINDS = (NGRAM, LM, EAGLE3, HYBRID)
 RANDOM = "random"
-HEAD_FILES = ("config.json", "model*.safetensors", "model.safetensors.index.json", "*.bin")
+CONFIG_FILE = "config.json"
+HEAD_FILES = (CONFIG_FILE, "model*.safetensors", "model.safetensors.index.json", "*.bin")
 EXPECTED = (
     "expected --drafter ngram, lm:MODEL, eagle3:HEAD, hybrid:MODEL-OR-HEAD, or a directory or Hub "
     "id alone; a HEAD is a directory, a Hub id, or random (for timing)"
@@ -91,11 +92,14 @@ def _network(kind: str, source: str) -> tuple[str, Path | None]:
             raise InputError(f"{EXPECTED}; a random language model is lm:shape:NAME")
         return EAGLE3, None
     path = Path(source)
-    if not os.path.exists(path) and kind != LM and is_hub_id(source):
-        path = resolve_hub(source, HEAD_FILES)
-    if os.path.isdir(path) and is_eagle3(read_json(path / "config.json")):
-        return EAGLE3, path
-    return (EAGLE3, path) if kind == EAGLE3 and os.path.isdir(path) else (LM, None)
+    from_hub = not os.path.exists(path) and is_hub_id(source)
+    if from_hub and kind != LM:  # the weights of a language model would be fetched in vain
+        path = resolve_hub(source, (CONFIG_FILE,))
+    if kind == EAGLE3 and not os.path.isdir(path):
+        raise InputError(f"{source}: expected a head's directory or Hub id, found nothing there")
+    if not os.path.isdir(path) or not (kind == EAGLE3 or is_eagle3(read_json(path / CONFIG_FILE))):
+        return LM, None
+    return EAGLE3, resolve_hub(source, HEAD_FILES) if from_hub else path
 
 
 def _lm_maker(
@@ -121,7 +125,7 @@ def _head_maker(
     if choice.path is None:
         head = random_eagle3(random_shape(shape), embedding)
     else:
-        config = read_json(choice.path / "config.json")
+        config = read_json(choice.path / CONFIG_FILE)
         found = eagle3_shape(config, choice.path.resolve().name, shape)
         head = load_eagle3(choice.path, found, embedding, shape.vocab)
     return lambda: Eagle3Drafter(head, execution or EAGER)

@@ -83,14 +83,6 @@ class KVCache:
         place, size = self.taps.index(layer), hidden.shape[1]
         self.features[:, place * size : (place + 1) * size].index_copy_(0, entries, hidden)
 
-    def read_features(self, taps: Sequence[int], entries: Tensor) -> Tensor:
-        """Inputs of some tapped layers at flat entries [M]: [M, len(taps) * hidden]."""
-        found = self.features[entries]
-        if tuple(taps) == self.taps:
-            return found
-        parts = found.chunk(len(self.taps), dim=1)
-        return torch.cat([parts[self.taps.index(x)] for x in taps], 1)
-
     def view(self, layer: int, rows: slice, length: int) -> tuple[Tensor, Tensor]:
         """Keys and values of some requests, each [rows, kv_heads, length, head_dim], no copy."""
         return self._keys[layer, rows, :, :length], self._values[layer, rows, :, :length]
