@@ -204,11 +204,19 @@ def always(*conditionals: float) -> Propose:
     return lambda forest, node: list(conditionals)
 
 
-def test_smart_drafts_only_every_sixteenth_round_when_drafting_never_pays() -> None:
-    costs = TableCosts(line(1.0, 0.0), (10.0,), catchup_seconds=5.0)
-    policy = Smart()
-    drafted = [play(policy, costs, 2, always(0.5), right=True)[0] for _ in range(100)]
-    assert np.flatnonzero(drafted).tolist() == [15, 31, 47, 63, 79, 95]
+def lost_share(options: SmartOptions, catchup_seconds: float, rounds: int = 4000) -> float:
+    """Share of its time that `smart` spends on a drafter whose proposals are never right."""
+    costs = TableCosts(line(1.0, 0.0), (catchup_seconds,), catchup_seconds)
+    policy = Smart(options)
+    drafted = [play(policy, costs, 2, always(0.5), right=False)[0] for _ in range(rounds)]
+    return sum(drafted) * catchup_seconds / rounds
+
+
+@pytest.mark.parametrize("catchup_seconds", [0.01, 0.1, 0.5, 1.0, 5.0])
+def test_trials_of_a_useless_drafter_cost_little_however_dear_it_is(catchup_seconds: float) -> None:
+    assert lost_share(SmartOptions(), catchup_seconds) < 0.01
+    if catchup_seconds >= 0.5:  # negative control: trials at fixed intervals
+        assert lost_share(SmartOptions(probe=16), catchup_seconds) > 0.025
 
 
 def test_smart_leaves_a_drafter_that_is_sure_and_wrong_and_returns_when_it_is_right() -> None:

@@ -38,7 +38,7 @@ class SmartOptions:
     limit: int = whole(64, 1, 512, "drafted nodes per request, on average over the batch")
     most: int = whole(256, 2, 4096, "tokens in one verify pass, rows in one draft step")
     half_life: float = real(32.0, 1.0, 1e6, "rounds of memory in the long-run rate")
-    probe: int = whole(16, 1, 64, "rounds between trials while drafting does not pay")
+    probe: int = whole(1024, 1, 100_000, "most rounds between trials while drafting does not pay")
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,8 +116,9 @@ class Smart(Policy):
         """The next draft step, priced before it is taken.
 
         Roots: drafting as such must be expected to pay, catch-up included, judged by what
-        drafted rounds gained before. While it does not pay it is tried now and then: at least
-        every `probe` rounds, and more often where a trial is cheap.
+        drafted rounds gained before. While it does not pay it is tried now and then, the more
+        rarely the more a trial is expected to lose: a share of `PROBE_BUDGET` of all tokens, unless
+        `probe` asks for more.
 
         Leaves: stops when `no_step_can_pay`, which is proven; else takes the `best_width`, an
         estimate that may stop earlier and may also be wrong.
@@ -198,7 +199,10 @@ class Smart(Policy):
         return record.advantage(theta, _catchup_seconds(round, offer))
 
     def _interval(self, loss: float, batch: int) -> float:
-        """Rounds between trials that are expected to lose so many tokens each."""
+        """Rounds between trials that are expected to lose so many tokens each.
+
+        Together they lose `PROBE_BUDGET` of what plain decoding yields meanwhile.
+        """
         return min(self.options.probe, loss / (PROBE_BUDGET * batch))
 
     def _theta(self, round: Round) -> float:
