@@ -34,11 +34,12 @@ CONFIG = {
 }
 
 
-def write_tiny_model(folder: Path) -> Path:
+def write_tiny_model(folder: Path, layers: int = 2) -> Path:
     """Write config, weights, tokenizer and chat template into a new folder; returns it."""
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps(CONFIG), encoding="utf-8")
-    weights = random_weights(shape_from_config(CONFIG, "tiny"), 3, torch.float32, "cpu")
+    config = CONFIG | {"num_hidden_layers": layers}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    weights = random_weights(shape_from_config(config, "tiny"), 3, torch.float32, "cpu")
     loud = {x: y if x.endswith("norm.weight") else y * LOUD for x, y in weights.items()}
     save_file(loud, folder / "model.safetensors")
     byte_tokenizer().save(str(folder / "tokenizer.json"))
