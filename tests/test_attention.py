@@ -127,7 +127,7 @@ def test_attention_runs_per_request_where_that_saves_more_than_the_calls_cost() 
 
 
 def test_a_run_of_entries_is_written_as_scattered_ones_are() -> None:
-    new = torch.randn(3, 2 * SHAPE.kv_heads, SHAPE.head_dim)
+    new = torch.randn(2 * SHAPE.kv_heads, 3, SHAPE.head_dim)
     scattered, run = _cache(2), _cache(2)
     for start in (5, 70):
         entries = torch.arange(start, start + 3)

@@ -3,10 +3,25 @@ from __future__ import annotations
 import pytest
 import torch
 
-from smartprof.models.packing import Kernels, Linear, can_prepack, choose_kernels, kernels_text
+from smartprof.models import packing
+from smartprof.models.packing import (
+    MKL_TILES,
+    PROBED,
+    Kernels,
+    Linear,
+    can_prepack,
+    choose_kernels,
+    kernels_text,
+    prepack_all,
+    prepack_for_mkl,
+    ways_at,
+)
 
 WEIGHT = torch.randn(40, 24, generator=torch.Generator().manual_seed(0))
 needs_onednn = pytest.mark.skipif(not can_prepack(WEIGHT), reason="this torch has no oneDNN")
+needs_mkl = pytest.mark.skipif(
+    not prepack_for_mkl([Linear(WEIGHT)]), reason="this torch has no layout of MKL"
+)
 
 
 @needs_onednn
@@ -23,6 +38,58 @@ def test_every_way_gives_the_same_product_and_sum(tokens: int, bias: torch.Tenso
         torch.testing.assert_close(linear(x), expected, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(linear.add_to(other, x), expected + other, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(other, kept, atol=0, rtol=0)
+
+
+@needs_mkl
+@pytest.mark.parametrize("bias", [None, torch.linspace(-1, 1, 40)], ids=["bare", "bias"])
+@pytest.mark.parametrize(("way", "tokens"), [("mkl8", 5), ("mkl8", 8), ("mkl16", 9), ("mkl16", 16)])
+def test_a_tile_of_mkl_gives_the_same_product_and_sum(
+    way: packing.Way, tokens: int, bias: torch.Tensor | None
+) -> None:
+    x, other = torch.randn(tokens, 24), torch.randn(tokens, 40)
+    expected = torch.nn.functional.linear(x, WEIGHT, bias)
+    linear = Linear(WEIGHT.clone(), bias)
+    assert linear.prepack_for_mkl(way)
+    linear.settle(Kernels((1,), (way,)))
+    torch.testing.assert_close(linear(x), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(linear.add_to(other, x), expected + other, atol=1e-5, rtol=1e-5)
+
+
+@needs_mkl
+def test_a_layout_of_mkl_whose_products_are_wrong_is_dropped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    right = packing._mkl
+
+    def wrong_for_tiles_of_8(*arguments: object) -> torch.Tensor:
+        return right(*arguments).mul_(1.001 if arguments[-1] == 8 else 1)
+
+    monkeypatch.setattr(packing, "_mkl", wrong_for_tiles_of_8)
+    assert prepack_for_mkl([Linear(WEIGHT.clone())]) == ["mkl16"]
+
+
+@needs_mkl
+def test_a_large_model_gets_no_copies_for_mkl(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "MKL_BYTES", 4 * WEIGHT.numel() - 1)
+    assert prepack_for_mkl([Linear(WEIGHT.clone())]) == []
+
+
+def test_no_tile_of_mkl_is_chosen_for_more_tokens_than_it_has() -> None:
+    always = {
+        x: {y: 0.1 if y in MKL_TILES else 1.0 for y in ways_at(x, [*MKL_TILES])} for x in PROBED
+    }
+    chosen = choose_kernels(always)
+    assert {chosen.way(x) for x in (8, 16)} == set(MKL_TILES)
+    assert all(x <= MKL_TILES.get(chosen.way(x), x) for x in range(1, 200))
+
+
+@needs_onednn
+def test_the_chosen_ways_give_the_same_products_at_every_count() -> None:
+    linear = Linear(WEIGHT.clone())
+    prepack_all([linear])
+    for tokens in range(1, 40):
+        x = torch.randn(tokens, 24)
+        torch.testing.assert_close(linear(x), x @ WEIGHT.T, atol=1e-5, rtol=1e-5)
 
 
 @needs_onednn
@@ -47,6 +114,16 @@ def test_weights_that_no_count_needs_are_freed() -> None:
         linear.prepack()
         linear.settle(Kernels(tuple(range(1, len(ways) + 1)), ways))  # type: ignore[arg-type]
         assert (linear.weight is None) == freed
+
+
+@needs_mkl
+def test_only_the_tiles_that_are_needed_stay_and_the_weights_with_them() -> None:
+    linear = Linear(WEIGHT.clone())
+    linear.prepack()
+    assert prepack_for_mkl([linear]) == ["mkl8", "mkl16"]
+    linear.settle(Kernels((1, 8, 9), ("packed", "mkl8", "packed")))
+    assert list(linear._mkl) == ["mkl8"]
+    assert linear.weight is not None
 
 
 def test_the_prepacked_way_is_left_only_for_a_gain_worth_having() -> None:

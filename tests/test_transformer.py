@@ -9,7 +9,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from smartprof.decode.target import Target
+from smartprof.decode.target import Target, _tree_tokens
+from smartprof.models import transformer
+from smartprof.models.inputs import packed_input
 from smartprof.models.transformer import Transformer
 from smartprof.models.weights import load_weights
 from smartprof.trees.forest import Children, Forest
@@ -141,6 +143,41 @@ def test_prefill_in_chunks_equals_prefill_at_once(tiny: tuple[Any, Transformer])
         target.prefill(0, prompt, chunk=chunk)
         results.append(target.scores(trees, np.array([len(prompt)])).cpu().numpy())
     np.testing.assert_allclose(*results, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [0, 3], ids=["roots", "trees"])
+def test_results_hold_while_a_pass_of_as_many_tokens_runs(
+    tiny: tuple[Any, Transformer], size: int
+) -> None:
+    _, model = tiny
+    target = Target(model, 1, 64)
+    target.prefill(0, [3, 1, 4, 1, 5])
+    forest = _random_trees(np.random.default_rng(5), [5], 97, size)
+    trees = pack(forest, np.arange(1, forest.size))
+    batch = packed_input(
+        target.cache, _tree_tokens(trees, np.array([4])), model.layout, len(trees.token)
+    )
+    hidden = model.forward(batch, target.cache)
+    logits = model.logits(hidden)
+    kept = hidden.clone(), logits.clone()
+    other = replace(batch, tokens=(batch.tokens + 1) % 97)
+    assert not torch.equal(model.logits(model.forward(other, target.cache)), logits)
+    assert torch.equal(hidden, kept[0])
+    assert torch.equal(logits, kept[1])
+
+
+def test_a_pass_is_the_same_without_a_workspace(tiny: tuple[Any, Transformer]) -> None:
+    _, model = tiny
+    prompt = np.random.default_rng(3).integers(0, 97, 9).tolist()
+    trees = pack(Forest.roots(np.array(prompt[-1:])), np.array([], np.int64))
+    results = []
+    for most in (32, 0):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(transformer, "MOST_SPACED", most)
+            target = Target(model, 1, 64)
+            target.prefill(0, prompt)
+            results.append(target.scores(trees, np.array([len(prompt)])).cpu().numpy())
+    np.testing.assert_allclose(*results, atol=1e-6)
 
 
 def test_a_wrong_position_would_be_noticed(tiny: tuple[Any, Transformer]) -> None:

@@ -19,6 +19,7 @@ from smartprof.models.inputs import PackedInput
 from smartprof.models.packing import Linear
 from smartprof.models.rotary import pair_neighbours, rotate_
 from smartprof.models.shapes import ModelShape
+from smartprof.models.workspace import NO_WORKSPACE, Workspace, split_gates, split_heads
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,18 @@ class Block:
         return self.qkv, self.out, self.gate_up, self.down
 
     def __call__(
-        self, x: Tensor, index: int, turn: Tensor, batch: PackedInput, cache: KVCache
+        self,
+        x: Tensor,
+        index: int,
+        turn: Tensor,
+        batch: PackedInput,
+        cache: KVCache,
+        space: Workspace = NO_WORKSPACE,
     ) -> Tensor:
-        """Residual stream [M, hidden] before the block to that after it."""
+        """Residual stream [M, hidden] before the block to that after it, a new tensor."""
         assert self.input_norm is not None
-        return self.feed_forward(self.attend(self.input_norm(x), x, index, turn, batch, cache))
+        normed = self.input_norm(x, space)
+        return self.feed_forward(self.attend(normed, x, index, turn, batch, cache, space), space)
 
     def attend(
         self,
@@ -58,29 +66,28 @@ class Block:
         turn: Tensor,
         batch: PackedInput,
         cache: KVCache,
+        space: Workspace = NO_WORKSPACE,
     ) -> Tensor:
         """residual [M, hidden] plus the attention of `normed`; keys and values enter the cache.
 
         index: the layer of the cache. turn: [M, 1, head_dim / 2], unit complex numbers.
         """
-        heads, kv_heads, size = self.shape.heads, self.shape.kv_heads, self.shape.head_dim
-        qkv = self.qkv(normed)  # [M, all heads * head_dim]
-        tokens, width = qkv.shape
-        # Each view in one operation: between two products none of torch's code is left in a cache.
-        turned = qkv.as_strided((tokens, heads + kv_heads, size), (width, size, 1))
+        made = space.heads
+        qkv = self.qkv(normed, None if made is None else made.joined)  # [M, all heads * head_dim]
+        heads = made if made is not None and qkv is made.joined else split_heads(qkv, self.shape)
         if self.head_norm is not None:
-            turned.copy_(rms_norm(turned, self.head_norm, self.shape.norm_eps))
-        rotate_(turned, turn)
-        keys_values = qkv.as_strided((tokens, 2 * kv_heads, size), (width, size, 1), heads * size)
-        cache.write(index, batch.entries, keys_values, batch.first_entry)
-        query = qkv.as_strided((tokens, heads, size), (width, size, 1))
-        out = batch.attention(query, cache, index)
-        return self.out.add_to(residual, out.view(tokens, heads * size))
+            heads.turned.copy_(rms_norm(heads.turned, self.head_norm, self.shape.norm_eps))
+        rotate_(heads.pairs, turn)
+        cache.write(index, batch.entries, heads.keys_values, batch.first_entry)
+        out = batch.attention(heads.query, cache, index)  # [M, heads, head_dim]
+        return self.out.add_to(residual, out.view(len(qkv), -1))
 
-    def feed_forward(self, x: Tensor) -> Tensor:
+    def feed_forward(self, x: Tensor, space: Workspace = NO_WORKSPACE) -> Tensor:
         """x [M, hidden] plus the gated MLP of its norm."""
-        gate, up = self.gate_up(self.post_norm(x)).chunk(2, dim=-1)  # [M, intermediate] each
-        return self.down.add_to(x, F.silu(gate, inplace=True).mul_(up))
+        made = space.gates
+        joined = self.gate_up(self.post_norm(x, space), None if made is None else made.joined)
+        gates = made if made is not None and joined is made.joined else split_gates(joined)
+        return self.down.add_to(x, F.silu(gates.gate, inplace=True).mul_(gates.up))
 
 
 def build_block(shape: ModelShape, weights: dict[str, Tensor], prefix: str) -> Block:
@@ -127,23 +134,25 @@ class Norm:
     weight: Tensor | None
     eps: float
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """x [M, hidden] normed, as its product takes it."""
+    def __call__(self, x: Tensor, space: Workspace = NO_WORKSPACE) -> Tensor:
+        """x [M, hidden] normed, as its product takes it; in the workspace where it can be."""
         if self.weight is not None:
             return rms_norm(x, self.weight, self.eps)
-        length = torch.linalg.vector_norm(x, 2, -1, keepdim=True)  # [M, 1]
-        return x / length.hypot_(_scalar(math.sqrt(self.eps * x.shape[1])))
+        length = torch.linalg.vector_norm(x, 2, -1, keepdim=True, out=space.length)  # [M, 1]
+        length.hypot_(_scalar(math.sqrt(self.eps * x.shape[1])))
+        return torch.div(x, length, out=space.normed)
 
 
 def _norm_before(product: Tensor, weight: Tensor, eps: float) -> Norm:
     """Let weights [out, hidden] take in the norm's own, in place; in narrower dtypes it stays."""
-    if not _is_cpu_float32(product):
+    if not is_cpu_float32(product):
         return Norm(weight, eps)
     product.mul_(weight * math.sqrt(len(weight)))
     return Norm(None, eps)
 
 
-def _is_cpu_float32(x: Tensor) -> bool:
+def is_cpu_float32(x: Tensor) -> bool:
+    """Whether the ways of a CPU in float32 serve a tensor."""
     return x.device.type == "cpu" and x.dtype == torch.float32
 
 
@@ -154,7 +163,7 @@ def _scalar(value: float) -> Tensor:
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """x [..., size] over its root mean square, times weight (broadcast)."""
-    if _is_cpu_float32(x):  # a third faster than torch's own here
+    if is_cpu_float32(x):  # a third faster than torch's own here
         length = torch.linalg.vector_norm(x, 2, -1, keepdim=True)
         scale = torch.addcmul(_scalar(eps), length, length, value=1 / x.shape[-1]).rsqrt_()
         return (x * scale).mul_(weight)

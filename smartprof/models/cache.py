@@ -67,16 +67,16 @@ class KVCache:
     def write(
         self, layer: int, entries: Tensor, keys_values: Tensor, first_entry: int | None = None
     ) -> None:
-        """Store keys, then values, [M, 2 * kv_heads, head_dim] at flat entries [M].
+        """Store keys, then values, [2 * kv_heads, M, head_dim] at flat entries [M].
 
         first_entry: where the entries are a run that starts there, which is faster to write.
         """
         if first_entry is None:
-            self._writable[layer].index_copy_(1, entries, keys_values.transpose(0, 1))
+            self._writable[layer].index_copy_(1, entries, keys_values)
         else:
-            key = (first_entry, keys_values.shape[0])
+            key = (first_entry, keys_values.shape[1])
             run = self._runs.get(key) or self._slice_run(key)
-            run[layer].copy_(keys_values.transpose(0, 1))
+            run[layer].copy_(keys_values)
 
     def write_feature(self, layer: int, entries: Tensor, hidden: Tensor) -> None:
         """Store a tapped layer's input [M, hidden] at flat entries [M]."""

@@ -15,10 +15,18 @@ from torch import Tensor
 from smartprof.models.shapes import ModelShape
 
 
+def as_pairs(x: Tensor) -> Tensor:
+    """x [..., head_dim] as complex numbers [..., head_dim / 2]; as it is unless in float32."""
+    return x.view(torch.complex64) if x.dtype == torch.float32 else x
+
+
 def rotate_(x: Tensor, turn: Tensor) -> None:
-    """Turn x [M, heads, head_dim] in place by unit complex numbers [M, 1, head_dim / 2]."""
-    if x.dtype == torch.float32:
-        x.view(torch.complex64).mul_(turn)
+    """Turn x in place by unit complex numbers [M, 1, head_dim / 2].
+
+    x: what `as_pairs` makes of [M, heads, head_dim].
+    """
+    if x.is_complex():
+        x.mul_(turn)
         return
     pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
     x.copy_(torch.view_as_real(pairs * turn).flatten(-2))

@@ -11,12 +11,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from smartprof.models.attention import AttentionCosts, measure_attention
-from smartprof.models.block import build_block, rms_norm
+from smartprof.models.block import build_block, is_cpu_float32, rms_norm
 from smartprof.models.cache import KVCache
 from smartprof.models.inputs import InputLayout, PackedInput
 from smartprof.models.packing import Linear, can_prepack, kernels_text, prepack_all
 from smartprof.models.rotary import rotations
 from smartprof.models.shapes import ModelShape
+from smartprof.models.workspace import NO_WORKSPACE, Workspace, make_workspace
+
+MOST_SPACED = 32  # tokens of a pass from which on a workspace saves nothing worth its memory
 
 
 class Transformer:
@@ -42,6 +45,7 @@ class Transformer:
         self.layout = input_layout(shape, self.dtype, self.device)
         self._rotations = rotations(shape, 0, self.device)
         self._outgrown: list[Tensor] = []  # earlier, shorter ones: captured graphs still read them
+        self._spaces: dict[int, Workspace] = {}  # by the number of tokens
 
     @property
     def linears(self) -> list[Linear]:
@@ -58,11 +62,20 @@ class Transformer:
             self._rotations = rotations(self.shape, cache.columns, self.device)
         x = F.embedding(batch.tokens, self.embedding)  # [M, hidden]
         turn = self._rotations[batch.positions].unsqueeze(1)  # [M, 1, head_dim / 2] complex
+        space = self._space(len(x))
         for index, block in enumerate(self.blocks):
             if index in cache.taps:
                 cache.write_feature(index, batch.entries, x)
-            x = block(x, index, turn, batch, cache)
+            x = block(x, index, turn, batch, cache, space)
         return rms_norm(x, self.norm, self.shape.norm_eps)
+
+    def _space(self, tokens: int) -> Workspace:
+        """The workspace that all passes of so many tokens share, one after the other."""
+        if tokens > MOST_SPACED or not is_cpu_float32(self.embedding):
+            return NO_WORKSPACE
+        if tokens not in self._spaces:
+            self._spaces[tokens] = make_workspace(self.shape, tokens)
+        return self._spaces[tokens]
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores of the next token, [M, vocab], from hidden states [M, hidden]."""
