@@ -18,7 +18,7 @@ demo: $(STAMP)
 	@mkdir -p demo
 	$(BIN)/smartprof fetch smollm2
 	$(BIN)/smartprof calibrate --gpu auto --mode quick --budget 60 --out demo/profile.json --force
-	$(BIN)/smartprof decode --profile demo/profile.json --policy plain,chain,smart \
+	$(BIN)/smartprof decode --profile demo/profile.json --policy plain,chain,eagle2,smart \
 		--batch 1,4 --split held-out --per-category 1 --mixed --max-new-tokens 64 \
 		--json demo/report.json --plot demo/speedup.png --force
 

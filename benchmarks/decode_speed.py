@@ -42,6 +42,7 @@ from smartprof.profile.files import find_profile, load_profile
 from smartprof.report.summary import summarise_runs
 from smartprof.trees.packed import pack
 
+TARGET = "smollm2"
 PROMPT = "Explain in a few paragraphs how a sailing boat can travel against the wind."
 READ_BYTES = 512 << 20
 CONTEXT = 128
@@ -241,7 +242,7 @@ def main() -> None:
     parser.add_argument("--batch", default="1,4,8,16")
     options = parser.parse_args()
     device = resolve_device("cpu")
-    model = load_model("smollm2", device)
+    model = load_model(TARGET, device)
     path = Path(str(model.source.path))
     reference = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
     print(f"{device.name}, {device.threads} threads, torch {torch.__version__}, float32")
@@ -252,7 +253,7 @@ def main() -> None:
         return
     profile = load_profile(find_profile(options.profile))
     for name in options.drafter.split(","):
-        choice = choose_drafter(name)
+        choice = choose_drafter(name, TARGET)
         make = drafter_maker(choice, model)
         costs = CostModel(profile, choice.kind)
         print(f"drafter {name}")

@@ -41,9 +41,10 @@ DrafterName = Annotated[
     str,
     typer.Option(
         "--drafter",
-        help="ngram, lm:MODEL, eagle3:HEAD or hybrid:MODEL-OR-HEAD (with n-grams), where MODEL is "
-        "what --target takes and HEAD a directory, a Hub id or random; a directory or Hub id "
-        "alone also tells what it is.",
+        help="ngram, lm:MODEL, eagle3[:HEAD] or hybrid[:MODEL-OR-HEAD] (with n-grams), where MODEL "
+        "is what --target takes and HEAD a directory, a Hub id or random, else the one shipped for "
+        "the target; a directory or Hub id alone also tells what it is. auto: hybrid where a head "
+        "is shipped, else ngram.",
     ),
 ]
 PricedDrafter = Annotated[
@@ -131,7 +132,7 @@ def device(gpu: Gpu = "auto") -> None:
 def calibrate(
     gpu: Gpu = "auto",
     target: Target = "smollm2",
-    drafter: DrafterName = "ngram",
+    drafter: DrafterName = "auto",
     mode: Annotated[str, typer.Option(help="quick or full.")] = "quick",
     budget: Annotated[
         float | None, typer.Option(help="Seconds of measuring; default by mode.")
@@ -160,7 +161,7 @@ def calibrate(
     from smartprof.report.json_files import require_writable
 
     require_writable(path, force)
-    choice = choose_drafter(drafter)
+    choice = choose_drafter(drafter, target)
     found = resolve_device(gpu)
     choose_execution(execution, found.kind)
     err.print(describe_device(found, gpu), soft_wrap=True)
@@ -246,7 +247,7 @@ def decode(
     batch: Annotated[str, typer.Option(help="Batch sizes, separated by commas.")] = "1,4",
     gpu: Gpu = "auto",
     target: Target = "smollm2",
-    drafter: DrafterName = "ngram",
+    drafter: DrafterName = "auto",
     dtype: Dtype = None,
     execution: Execution = "auto",
     prompts: Annotated[

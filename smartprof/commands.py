@@ -83,7 +83,7 @@ def decode_report(
     """Load everything, decode, and summarise. Raises before decoding whatever can be known then."""
     _check(request)
     profile = load_profile(find_profile(request.profile))
-    choice = choose_drafter(request.drafter)
+    choice = choose_drafter(request.drafter, request.target, profile.drafters)
     costs = CostModel(profile, choice.kind)
     prompts = _prompts(request)
     device = resolve_device(request.gpu)

@@ -294,7 +294,7 @@ def test_a_visit_ends_at_the_most_samples_however_much_time_is_left() -> None:
 def test_a_drafter_of_two_sources_has_both_priced(tmp_path: Path) -> None:
     found = resolve_device("cpu")
     model = load_model("shape:tiny-llama", found)
-    drafter = drafter_maker(choose_drafter("hybrid:shape:tiny-llama"), model)()
+    drafter = drafter_maker(choose_drafter("hybrid:shape:tiny-llama", "shape:tiny-llama"), model)()
     calibration = prepare(found, model, drafter, "quick", BUDGET, "smartprof calibrate")
     profile = run(calibration, open_journal(calibration, tmp_path / "p.json"), {}, lambda _: None)
     assert list(profile.drafters) == ["ngram", "hybrid"]

@@ -718,10 +718,10 @@ def test_a_batch_that_is_no_list_of_numbers_is_refused(place: Place, text: str) 
 
 
 def test_an_unknown_drafter_is_refused(place: Place) -> None:
-    expected = EXPECTED + "; got 'eagle3', which names no network"
-    assert refused(place.folder, *place.decode("--drafter", "eagle3")) == expected
+    expected = EXPECTED + "; got 'lm', which names no network"
+    assert refused(place.folder, *place.decode("--drafter", "lm")) == expected
     out = place.folder / "n.json"
-    assert refused(place.folder, *place.calibrate(out, "--drafter", "eagle3")) == expected
+    assert refused(place.folder, *place.calibrate(out, "--drafter", "lm")) == expected
 
 
 def test_a_model_without_a_tokenizer_is_refused_for_text(place: Place) -> None:

@@ -9,11 +9,14 @@ import pytest
 
 from smartprof.device import resolve_device
 from smartprof.drafters import table
+from smartprof.drafters.shipped import FOLDER, HEADS
 from smartprof.drafters.table import choose_drafter, drafter_maker
 from smartprof.errors import InputError, ModelError, SmartprofError
 from smartprof.models.loading import LoadedModel, load_model
 from tests.families import FAMILIES, write_family
 from tests.tiny_head import write_head
+
+TINY, SMOLLM2 = "shape:tiny-llama", "shape:SmolLM2-135M"
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +48,7 @@ def test_every_spelling_names_what_it_says(tmp_path: Path, family: Path) -> None
             f"{family}",
             f"hybrid:{family}",
         )
-        if (y := choose_drafter(x))
+        if (y := choose_drafter(x, TINY))
     }
     assert list(found.values()) == [
         ("ngram", None),
@@ -62,11 +65,41 @@ def test_every_spelling_names_what_it_says(tmp_path: Path, family: Path) -> None
     ]
 
 
-@pytest.mark.parametrize("text", ["lm", "eagle3", "hybrid", "", "lm:", "ngram:x", "lm:random"])
+@pytest.mark.parametrize("text", ["lm", "", "lm:", "eagle3:", "ngram:x", "auto:x", "lm:random"])
 def test_a_text_that_names_no_network_is_refused_with_what_was_expected(text: str) -> None:
-    with pytest.raises(InputError, match="expected --drafter ngram") as refused:
-        choose_drafter(text)
+    with pytest.raises(InputError, match="expected --drafter auto, ngram") as refused:
+        choose_drafter(text, TINY)
     assert "\n" not in str(refused.value)
+
+
+def test_the_shipped_head_is_found_by_its_target() -> None:
+    chosen = {x: choose_drafter(x, SMOLLM2) for x in ("auto", "hybrid", "eagle3")}
+    assert {x: y.kind for x, y in chosen.items()} == {
+        "auto": "hybrid",
+        "hybrid": "hybrid",
+        "eagle3": "eagle3",
+    }
+    assert all(x.path is not None and (x.path / "config.json").exists() for x in chosen.values())
+    assert choose_drafter("auto", SMOLLM2, priced=["ngram"]).kind == "ngram"
+    assert choose_drafter("auto", SMOLLM2, priced=["ngram", "hybrid"]).kind == "hybrid"
+
+
+def test_a_target_without_a_shipped_head_gets_n_grams_or_is_told_so() -> None:
+    assert choose_drafter("auto", TINY).kind == "ngram"
+    for text in ("eagle3", "hybrid"):
+        with pytest.raises(InputError, match=f"no head is shipped for .*{text}:HEAD") as refused:
+            choose_drafter(text, TINY)
+        assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", HEADS.values())
+def test_a_shipped_head_is_small_and_drafts(name: str) -> None:
+    folder = FOLDER / name
+    size = sum(x.stat().st_size for x in folder.iterdir())
+    assert size <= 20e6
+    model = load_model(SMOLLM2, CPU)
+    assert HEADS[model.source.shape.digest] == name
+    assert drafter_maker(choose_drafter("eagle3", SMOLLM2), model)().name == "eagle3"
 
 
 def test_a_head_is_not_a_language_model_and_the_other_way_round(
@@ -74,9 +107,9 @@ def test_a_head_is_not_a_language_model_and_the_other_way_round(
 ) -> None:
     head = write_head(tmp_path)
     with pytest.raises(InputError, match="expected lm, its config"):
-        choose_drafter(f"lm:{head}")
+        choose_drafter(f"lm:{head}", TINY)
     with pytest.raises(ModelError):
-        drafter_maker(choose_drafter(f"eagle3:{family}"), load_model("shape:tiny-llama", CPU))
+        drafter_maker(choose_drafter(f"eagle3:{family}", TINY), load_model("shape:tiny-llama", CPU))
 
 
 CPU = resolve_device("cpu")
@@ -88,7 +121,7 @@ def test_a_drafter_of_another_vocabulary_is_refused_in_one_line(
     head = write_head(tmp_path, {"vocab_size": 97})
     for text in ("lm:shape:SmolLM2-135M", f"lm:{family}", f"hybrid:{family}", f"eagle3:{head}"):
         with pytest.raises(ModelError, match="256 tokens") as refused:
-            drafter_maker(choose_drafter(text), target)
+            drafter_maker(choose_drafter(text, TINY), target)
         assert "\n" not in str(refused.value)
 
 
@@ -106,16 +139,16 @@ def test_models_of_one_shape_whose_tokenizers_differ_are_no_pair(
         (folder / "tokenizer.json").write_text(json.dumps({"version": "1.0", "model": model}))
         folders.append(str(folder))
     target = load_model(folders[0], CPU)
-    assert drafter_maker(choose_drafter(f"lm:{folders[0]}"), target)().name == "lm"
+    assert drafter_maker(choose_drafter(f"lm:{folders[0]}", TINY), target)().name == "lm"
     with pytest.raises(ModelError, match="vocabulary of one"):
-        drafter_maker(choose_drafter(f"lm:{folders[1]}"), target)
+        drafter_maker(choose_drafter(f"lm:{folders[1]}", TINY), target)
 
 
 def test_a_missing_directory_is_refused_in_one_line(target: LoadedModel, tmp_path: Path) -> None:
     found = {"": "no model", "lm:": "no model", "eagle3:": "found nothing", "hybrid:": "no model"}
     for kind, message in found.items():
         with pytest.raises(SmartprofError, match=message) as refused:
-            drafter_maker(choose_drafter(f"{kind}{tmp_path / 'nothing'}"), target)
+            drafter_maker(choose_drafter(f"{kind}{tmp_path / 'nothing'}", TINY), target)
         assert "\n" not in str(refused.value)
 
 
@@ -130,9 +163,9 @@ def test_a_head_and_a_model_are_told_apart_by_their_hub_ids_before_weights_are_f
         return folders[name]
 
     monkeypatch.setattr(table, "resolve_hub", resolve)
-    head = choose_drafter("hybrid:someone/head")
+    head = choose_drafter("hybrid:someone/head", TINY)
     assert (head.network, head.path) == ("eagle3", folders["someone/head"])
-    assert choose_drafter("someone/model").network == "lm"
+    assert choose_drafter("someone/model", TINY).network == "lm"
     assert asked == [
         ("someone/head", ("config.json",)),
         ("someone/head", table.HEAD_FILES),
@@ -141,7 +174,7 @@ def test_a_head_and_a_model_are_told_apart_by_their_hub_ids_before_weights_are_f
 
 
 def test_fresh_drafters_share_their_network_and_nothing_else(target: LoadedModel) -> None:
-    make = drafter_maker(choose_drafter("hybrid:shape:tiny-llama"), target)
+    make = drafter_maker(choose_drafter("hybrid:shape:tiny-llama", TINY), target)
     first, second = make(), make()
     assert first is not second
     assert first.model.model is second.model.model  # type: ignore[attr-defined]

@@ -172,7 +172,7 @@ def test_the_rollout_is_what_the_decoder_drafts(target: Path, data: Path) -> Non
     batch = Batch(**(vars(batch) | {"features": features}))
     with torch.no_grad():
         expected = [x[0].softmax(-1) for x in rounded(batch, ROLLOUT)]
-    make = drafter_maker(choose_drafter(f"eagle3:{head}"), model)
+    make = drafter_maker(choose_drafter(f"eagle3:{head}", str(target)), model)
     for query in (0, 5, len(example.top_id) - ROLLOUT):
         drafted = _forced(model, make(), example.tokens.tolist(), example.prompt + query)
         for step, (tokens, probability) in enumerate(drafted):

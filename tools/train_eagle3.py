@@ -170,7 +170,7 @@ def evaluate(
 ) -> None:
     """Decode prompts greedily with a head: accepted tokens per round, by depth and rank."""
     model = load_model(target, resolve_device(gpu), dtype)
-    make = drafter_maker(choose_drafter(f"eagle3:{head}"), model)
+    make = drafter_maker(choose_drafter(f"eagle3:{head}", target), model)
     prompts = select_prompts(bundled_prompts(), split_name, None, per_category)
     figures = run_evaluation(
         model, make, prompts, tokens, lambda *x: print(*x[:2], json.dumps(x[2]), flush=True)

@@ -1,9 +1,13 @@
-"""Drafters by what a user writes: ``ngram``, ``lm:WHAT``, ``eagle3:WHAT``, ``hybrid:WHAT``."""
+"""Drafters by what a user writes: ``ngram``, ``lm:WHAT``, ``eagle3:WHAT``, ``hybrid:WHAT``.
+
+``eagle3`` and ``hybrid`` alone take the head that is shipped for the target; ``auto`` is ``hybrid``
+where there is one, else ``ngram``.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +15,7 @@ from typing import TYPE_CHECKING
 from smartprof.drafters.base import Drafter
 from smartprof.drafters.hybrid import HybridDrafter
 from smartprof.drafters.ngram import NgramDrafter
+from smartprof.drafters.shipped import shipped_head
 from smartprof.errors import InputError
 from smartprof.models.eagle3_config import eagle3_shape, is_eagle3, random_shape
 from smartprof.models.hub import is_hub_id, resolve_hub
@@ -21,14 +26,14 @@ if TYPE_CHECKING:
     from smartprof.models.execution import Execution
     from smartprof.models.loading import LoadedModel
 
-NGRAM, LM, EAGLE3, HYBRID = "ngram", "lm", "eagle3", "hybrid"
+AUTO, NGRAM, LM, EAGLE3, HYBRID = "auto", "ngram", "lm", "eagle3", "hybrid"
 KINDS = (NGRAM, LM, EAGLE3, HYBRID)
 RANDOM = "random"
 CONFIG_FILE = "config.json"
 HEAD_FILES = (CONFIG_FILE, "model*.safetensors", "model.safetensors.index.json", "*.bin")
 EXPECTED = (
-    "expected --drafter ngram, lm:MODEL, eagle3:HEAD, hybrid:MODEL-OR-HEAD, or a directory or Hub "
-    "id alone; a HEAD is a directory, a Hub id, or random (for timing)"
+    "expected --drafter auto, ngram, lm:MODEL, eagle3[:HEAD], hybrid[:MODEL-OR-HEAD], or a "
+    "directory or Hub id alone; a HEAD is a directory, a Hub id, or random (for timing)"
 )
 
 MakeDrafter = Callable[[], Drafter]
@@ -48,12 +53,17 @@ class DrafterChoice:
     path: Path | None = None
 
 
-def choose_drafter(text: str) -> DrafterChoice:
+def choose_drafter(text: str, target: str, priced: Collection[str] | None = None) -> DrafterChoice:
     """What a user's text names, before any weights are loaded.
 
-    Raises InputError or ModelError, one line, if it names nothing.
+    target: as `--target` has it. priced: drafters that a profile has prices of, where ``auto`` must
+    be one of them. Raises InputError or ModelError, one line, if the text names nothing.
     """
     kind, colon, source = text.partition(":")
+    if text == AUTO and priced is not None and HYBRID not in priced:
+        text = NGRAM
+    if text in (AUTO, EAGLE3, HYBRID):
+        return _shipped(text, target)
     if text == NGRAM:
         return DrafterChoice(NGRAM)
     if kind not in KINDS or not colon:
@@ -66,6 +76,22 @@ def choose_drafter(text: str) -> DrafterChoice:
     if kind in (LM, EAGLE3) and network != kind:
         raise InputError(f"{source}: expected {kind}, its config.json says {network}")
     return DrafterChoice(kind or network, network, source, path)
+
+
+def _shipped(text: str, target: str) -> DrafterChoice:
+    """The head of the package for this target."""
+    from smartprof.models.weights import resolve_target
+
+    shape = resolve_target(target).shape
+    path = shipped_head(shape)
+    if path is not None:
+        return DrafterChoice(EAGLE3 if text == EAGLE3 else HYBRID, EAGLE3, str(path), path)
+    if text == AUTO:
+        return DrafterChoice(NGRAM)
+    raise InputError(
+        f"no head is shipped for {shape.name}: name one, --drafter {text}:HEAD, or train one with "
+        "tools/train_eagle3.py"
+    )
 
 
 def drafter_maker(
