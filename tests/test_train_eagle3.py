@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from eagle3_training import loss
 from eagle3_training.batches import Batch, Examples, batches, collate, draft_tokens, in_order, split
 from eagle3_training.checkpoint import loaded_head, new_head, save_head
 from eagle3_training.instructions import OWN, read_seeds
-from eagle3_training.material import prose, source
-from eagle3_training.shards import INDEX_FILE, Shard, ShardFolder, read_index
-from eagle3_training.train import Trainer, TrainOptions, losses
+from eagle3_training.loss import losses
+from eagle3_training.material import answers, prose, source
+from eagle3_training.shards import (
+    INDEX_FILE,
+    Example,
+    Shard,
+    ShardFolder,
+    answer_texts,
+    read_index,
+    read_settings,
+)
+from eagle3_training.train import Trainer, TrainOptions
 from eagle3_training.train import train as fit
 from safetensors.torch import load_file, save_file
 from train_eagle3 import app
@@ -138,6 +149,33 @@ def test_material_is_prose_and_functions(tmp_path: Path) -> None:
     assert source([tmp_path]) == ["def f(x):\n    a = 1\n    b = 2\n    c = 3\n    return x"]
 
 
+def test_answers_that_ended_become_material(data: Path) -> None:
+    written = [x for x in ShardFolder(data, read_settings(data)).examples()]
+    last = Counter(int(x.tokens[-1]) for x in written)
+    some = last.most_common(1)[0][0]
+    found = list(answer_texts(data, {some}))
+    assert len(found) == last[some]
+    assert all(x[-1] == some for x in found)
+    text = "word " * 30
+    assert answers([text, " ".join(["too", "short"]), text]) == [text.strip()]
+
+
+def test_a_shard_is_never_written_over(tmp_path: Path) -> None:
+    folder, example = ShardFolder(tmp_path, {}), _example()
+    for _ in range(3):
+        folder.add([example], 0)
+    lines = (tmp_path / INDEX_FILE).read_text().splitlines(keepends=True)
+    (tmp_path / INDEX_FILE).write_text("".join(lines[1:]))
+    again = ShardFolder(tmp_path, {})
+    assert again.add([example], 1).file not in {x.file for x in folder.entries}
+    assert len(list(again.examples())) == 3
+
+
+def _example() -> Example:
+    tops = torch.zeros(2, 3, dtype=torch.int32), torch.zeros(2, 3, dtype=torch.float16)
+    return Example(torch.arange(5, dtype=torch.int32), 3, torch.zeros(4, 6), *tops)
+
+
 def test_batches_hold_every_sequence_once_an_epoch(data: Path) -> None:
     examples = Examples([data])
     chosen, held = split(len(examples.answers), 0.1, 0)
@@ -171,7 +209,7 @@ def test_the_rollout_is_what_the_decoder_drafts(target: Path, data: Path) -> Non
     features = exact.cache.features[None, : len(example.tokens) - 1]
     batch = Batch(**(vars(batch) | {"features": features}))
     with torch.no_grad():
-        expected = [x[0].softmax(-1) for x in rounded(batch, ROLLOUT)]
+        expected = [rounded.logits(x)[0].softmax(-1) for x in rounded(batch, ROLLOUT)]
     make = drafter_maker(choose_drafter(f"eagle3:{head}", str(target)), model)
     for query in (0, 5, len(example.top_id) - ROLLOUT):
         drafted = _forced(model, make(), example.tokens.tolist(), example.prompt + query)
@@ -202,17 +240,42 @@ def _forced(model: Any, drafter: Any, tokens: list[int], known: int) -> list[tup
     return found
 
 
-def test_a_step_is_judged_by_the_tokens_behind_it(data: Path) -> None:
-    examples = Examples([data])
-    batch = collate([examples[0], examples[1]], torch.arange(VOCAB))
-    best = batch.best
-    right = [torch.nn.functional.one_hot(batch.shifted(best, x), VOCAB) * 50.0 for x in range(3)]
-    _, judged = losses(right, batch, 0.8)
-    lengths = batch.length
-    assert judged.counted == tuple(int((lengths - x).sum()) for x in range(3))
-    assert judged.agreed == judged.counted
+def test_a_step_is_judged_by_the_tokens_behind_it(target: Path, data: Path) -> None:
+    trainer, examples, _ = begun(target, data, options())
+    batch, head = collate([examples[0], examples[1]], torch.arange(VOCAB)), trainer.head
+    head.lm_head.weight.data = torch.linalg.qr(torch.randn(VOCAB, 64)).Q * 50
+    right = [head.lm_head.weight[batch.shifted(batch.best, x)] for x in range(3)]
+    judged = losses(head, right, batch, 0.8, torch.float32)[1]
+    assert judged.counted == tuple(int((batch.length - x).sum()) for x in range(3))
+    assert min(np.divide(judged.agreed, judged.counted)) > 0.9
     late = [right[1], right[0], right[2]]
-    assert losses(late, batch, 0.8)[1].agreed[0] < judged.agreed[0]
+    assert losses(head, late, batch, 0.8, torch.float32)[1].agreed[0] < judged.agreed[0]
+
+
+def test_the_loss_and_its_gradients_are_those_of_the_whole_softmax(
+    target: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loss, "BLOCK", 7)
+    trainer, examples, _ = begun(target, data, options())
+    some = torch.arange(VOCAB)
+    some[::3] = -1  # tokens that this head cannot propose
+    batch, head = collate([examples[x] for x in range(3)], some), trainer.head
+    found, _ = losses(head, head(batch, ROLLOUT), batch, 0.8, torch.float32)
+    found.backward()
+    gradients = {x: y.grad.clone() for x, y in head.named_parameters() if y.grad is not None}
+    head.zero_grad()
+    total = torch.zeros(())
+    for step, output in enumerate(head(batch, ROLLOUT)):
+        valid = batch.valid(step)
+        wanted, share = (batch.shifted(x, step)[valid] for x in (batch.top_id, batch.top))
+        log_prob = head.logits(output[valid]).log_softmax(-1).gather(1, wanted.clamp(min=0))
+        total = total - 0.8**step * (share * log_prob).sum()
+    expected = total / batch.length.sum() / sum(0.8**x for x in range(ROLLOUT))
+    expected.backward()
+    torch.testing.assert_close(found, expected)
+    assert len(gradients) == len(list(head.parameters()))
+    for name, value in head.named_parameters():
+        torch.testing.assert_close(gradients[name], value.grad, rtol=1e-3, atol=1e-6)
 
 
 def test_training_memorises_stops_and_goes_on_to_the_same_weights(target: Path, data: Path) -> None:

@@ -6,6 +6,7 @@ that it keeps beside its keys, so no second pass is needed.
 
 from __future__ import annotations
 
+import hashlib
 import random
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -160,7 +161,7 @@ class Generator:
                 self._waiting.append((number, Instruction(progress.request.category, text.strip())))
             return None
         tokens = torch.tensor([*progress.request.tokens, *output], dtype=torch.int32)
-        reason = self._reason(output, tokens.numpy().tobytes())
+        reason = self._reason(output, tokens)
         if reason is not None:
             self.dropped[reason] += 1
             return None
@@ -170,15 +171,18 @@ class Generator:
         log_prob, ids = (torch.stack(x) for x in zip(*tops, strict=True))
         return number, Example(tokens, len(progress.request.tokens), features, ids, log_prob)
 
-    def _reason(self, output: Sequence[int], digest: bytes) -> str | None:
+    def _reason(self, output: Sequence[int], tokens: Tensor) -> str | None:
         if loops(output):
             return "loop"
         if len(output) < LEAST_ANSWER:
             return "short"
-        if digest in self._known:
-            return "repeated"
-        self._known.add(digest)
-        return None
+        return None if self.remember(tokens) else "repeated"
+
+    def remember(self, tokens: Tensor) -> bool:
+        """Note the tokens of prompt and answer; False if they were known."""
+        known = len(self._known)
+        self._known.add(hashlib.sha256(tokens.numpy().tobytes()).digest())
+        return len(self._known) > known
 
 
 def make_data(
@@ -192,16 +196,20 @@ def make_data(
     report: gets each new shard and the answer tokens per second of this run so far.
     """
     number = folder.entries[-1].last + 1 if folder.entries else 0
-    written = sum(x.answer_tokens for x in folder.entries)
-    start, fresh, last = time.monotonic(), 0, number
+    known = sum(x.answer_tokens for x in folder.entries)
+    for example in folder.examples():
+        generator.remember(example.tokens)
+    start, last, fresh = time.monotonic(), number, 0
     pending: list[Example] = []
-    while not until(written):
+    enough = until(known)
+    while not enough:
         number, done = generator.step(number)
         pending += [x for _, x in done]
         last = max([last, *(x for x, _ in done)])
-        if len(pending) >= generator.options.shard:
+        enough = until(known + fresh)
+        if pending and (enough or len(pending) >= generator.options.shard):
             entry = folder.add(pending, last)
-            pending, written, fresh = [], written + entry.answer_tokens, fresh + entry.answer_tokens
+            pending, fresh = [], fresh + entry.answer_tokens
             report(entry, fresh / (time.monotonic() - start))
 
 

@@ -91,8 +91,12 @@ class TrainableHead(nn.Module):
         self.register_buffer("rotation", turns, persistent=False)
         self.register_buffer("embedding", embedding, persistent=False)
 
+    def logits(self, output: Tensor) -> Tensor:
+        """Scores [..., draft vocabulary] of outputs [..., hidden]."""
+        return self.lm_head(self.norm(output))
+
     def forward(self, batch: Batch, steps: int) -> list[Tensor]:
-        """Logits [B, A, draft vocabulary] of each step's proposals."""
+        """Outputs [B, A, hidden] of each step, before the last norm."""
         batch_index = torch.arange(len(batch.tokens), device=batch.tokens.device)[:, None]
         entry = batch.entry  # [B, A]
         hidden = self.fc(batch.features.float())  # [B, T, hidden]
@@ -104,7 +108,7 @@ class TrainableHead(nn.Module):
         seen = place <= entry[..., None]  # [B, A, T]
         hidden, joined = hidden[batch_index, entry], joined[batch_index, entry]
         own: list[tuple[Tensor, Tensor]] = []
-        logits = []
+        outputs = []
         for step in range(steps):
             position = entry + step
             if step:
@@ -116,8 +120,8 @@ class TrainableHead(nn.Module):
             mixed = self._attend(query, keys, values, seen, own)
             hidden = hidden + attention.o_proj(mixed)
             hidden = hidden + self.midlayer.mlp(self.midlayer.post_attention_layernorm(hidden))
-            logits.append(self.lm_head(self.norm(hidden)))
-        return logits
+            outputs.append(hidden)
+        return outputs
 
     def _joined(self, token: Tensor, hidden: Tensor) -> Tensor:
         """[..., 2 * hidden], the input of the attention."""

@@ -76,9 +76,14 @@ class ShardFolder:
                 )
         self.entries = read_index(folder)
 
+    def examples(self) -> Iterator[Example]:
+        """All of them, shard by shard."""
+        for entry in self.entries:
+            yield from Shard(self.folder / entry.file, entry).examples()
+
     def add(self, sequences: Sequence[Example], last: int) -> ShardEntry:
         """Write a shard, then its line: a shard cut short is no part of the data."""
-        name = f"shard-{len(self.entries):05d}.safetensors"
+        name = f"shard-{self._next_number():05d}.safetensors"
         path = self.folder / name
         save_file(_joined(sequences), path)
         answers = sum(len(x.top_id) for x in sequences)
@@ -87,6 +92,9 @@ class ShardFolder:
             file.write(json.dumps(asdict(entry)) + "\n")
         self.entries.append(entry)
         return entry
+
+    def _next_number(self) -> int:
+        return 1 + max((int(x.file.split("-")[1][:5]) for x in self.entries), default=-1)
 
 
 def read_index(folder: Path) -> list[ShardEntry]:
@@ -110,11 +118,10 @@ def read_settings(folder: Path) -> dict[str, Any]:
 
 def answer_texts(folder: Path, ends: Collection[int]) -> Iterator[list[int]]:
     """Tokens of the answers that came to an end."""
-    for entry in read_index(folder):
-        for example in Shard(folder / entry.file, entry).examples():
-            answer = example.tokens[example.prompt :].tolist()
-            if answer[-1] in ends:
-                yield answer
+    for example in ShardFolder(folder, read_settings(folder)).examples():
+        answer = example.tokens[example.prompt :].tolist()
+        if answer[-1] in ends:
+            yield answer
 
 
 class Shard:

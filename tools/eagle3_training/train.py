@@ -21,8 +21,10 @@ import torch
 from torch import Tensor
 
 from eagle3_training.batches import Batch, Examples, batches, in_order
+from eagle3_training.loss import Judged, losses
 from eagle3_training.network import TrainableHead
 from smartprof.errors import InputError
+from smartprof.models.loading import DTYPES
 
 STATE_FILE, LOG_FILE = "state.pt", "log.jsonl"
 CLIP = 1.0
@@ -49,36 +51,6 @@ class TrainOptions:
     seed: int = 0
     dtype: str = "float32"
     every: int = 100
-
-
-@dataclass(frozen=True)
-class Judged:
-    """Sums over queries: loss and agreements with the target's most probable token, by step."""
-
-    loss: float
-    agreed: tuple[int, ...]
-    counted: tuple[int, ...]
-
-
-def losses(logits: list[Tensor], batch: Batch, decay: float) -> tuple[Tensor, Judged]:
-    """Weighted cross entropy against the target's probabilities, per query of the first step."""
-    total = logits[0].new_zeros((), dtype=torch.float32)
-    agreed, counted = [], []
-    for step, scores in enumerate(logits):
-        valid = batch.valid(step)
-        wanted, share = (
-            batch.shifted(batch.top_id, step)[valid],
-            batch.shifted(batch.top, step)[valid],
-        )
-        scores = scores[valid].float()
-        picked = scores.gather(1, wanted.clamp(min=0))
-        surprise = (share * (scores.logsumexp(-1, keepdim=True) - picked)).sum()
-        total = total + decay**step * surprise
-        best = batch.shifted(batch.best, step)[valid]
-        agreed.append(int((scores.detach().argmax(-1) == best).sum()))
-        counted.append(int(valid.sum()))
-    total = total / counted[0] / sum(decay**x for x in range(len(logits)))
-    return total, Judged(float(total.detach()) * counted[0], tuple(agreed), tuple(counted))
 
 
 class Trainer:
@@ -115,8 +87,9 @@ class Trainer:
     def _losses(self, batch: Batch) -> tuple[Tensor, Judged]:
         batch = batch.to(self.head.embedding.device)
         with self._autocast():
-            logits = self.head(batch, self.options.rollout)
-        return losses(logits, batch, self.options.decay)
+            outputs = self.head(batch, self.options.rollout)
+        dtype = DTYPES[self.options.dtype]
+        return losses(self.head, outputs, batch, self.options.decay, dtype)
 
     def _autocast(self) -> Any:
         if self.options.dtype == "float32":
