@@ -103,6 +103,7 @@ class Generator:
         self._tops: dict[int, list[tuple[Tensor, Tensor]]] = {}
         self._waiting: list[tuple[int, Instruction]] = []
         self._asked: set[int] = set()  # numbers whose message is still being written
+        self._greedy: set[str] = set()  # messages that were answered at temperature 0
         self._known: set[bytes] = set()
         self.dropped = {"loop": 0, "short": 0, "repeated": 0}
 
@@ -133,13 +134,13 @@ class Generator:
             if _plain(instruction.text) in self.forbidden:
                 return
             tokens = self.tokenizer.chat(instruction.text)
-            source = random.Random(f"{self.options.seed}/{number}/answer")
-            sampling = Sampling(source.choice(TEMPERATURES), seed=self.options.seed + 1)
+            temperature = self._temperature(number, instruction.text)
+            sampling = Sampling(temperature, seed=self.options.seed + 1)
             most = self.options.answer
         else:
             text = self._ask + instruction.text
             tokens = self.tokenizer.encode(text, add_special=False)
-            sampling = Sampling(ASKING, seed=self.options.seed + 2)
+            sampling = Sampling(ASKING, seed=self.options.seed)
             most = LONGEST_MESSAGE
         if not self.options.shortest <= len(tokens) <= self.options.longest:
             return
@@ -148,6 +149,14 @@ class Generator:
         self.decoder.admit(replace(request, sampling=sampling), number)
         if not instruction.complete:
             self._asked.add(number)
+
+    def _temperature(self, number: int, text: str) -> float:
+        """Of the answer to a message; the most probable answer is given once."""
+        chosen = random.Random(f"{self.options.seed}/{number}/answer").choice(TEMPERATURES)
+        if chosen == 0 and text in self._greedy:
+            return max(TEMPERATURES)
+        self._greedy |= {text} if chosen == 0 else set()
+        return chosen
 
     def _finish(self, row: int, progress: Progress) -> tuple[int, Example] | None:
         """The example of an ended request, or None: dropped, or to be asked now."""
