@@ -182,6 +182,13 @@ def test_the_fastest_tree_is_the_best_of_all_where_steps_cost_the_same_at_every_
         assert found.expected / found.seconds == pytest.approx(
             rate(nested(found.shape), rates, prices)
         )
+        candidates = [
+            nested(trees.tree(x, y))
+            for x, y in zip(*np.isfinite(trees.expected).nonzero(), strict=True)
+        ]
+        assert found.expected / found.seconds == pytest.approx(
+            max(rate(x, rates, prices) for x in candidates)
+        )
         best = max(rate(x, rates, prices) for x in every_tree())
         missed += found.expected / found.seconds < best * (1 - 1e-9)
         plain += found.shape.size == 0
