@@ -239,10 +239,24 @@ def predict(
 
 
 @app.command()
+def policies() -> None:
+    """List the policies with their papers and options."""
+    from smartprof.policies.table import POLICIES
+    from smartprof.report.tables import options_table, policies_table
+
+    known = list(POLICIES.values())
+    out.print(policies_table(known))
+    out.print(options_table(known))
+
+
+@app.command()
 def decode(
     profile: Annotated[str, typer.Option(help="A profile file, or a shipped one's name.")],
     policy: Annotated[
-        str, typer.Option(help="Policies, separated by commas; options after colons: chain:k=4.")
+        str,
+        typer.Option(
+            help="Policies, separated by commas; options after colons: chain:k=4. See `policies`."
+        ),
     ] = "plain,chain,smart",
     batch: Annotated[str, typer.Option(help="Batch sizes, separated by commas.")] = "1,4",
     gpu: Gpu = "auto",

@@ -26,6 +26,8 @@ from smartprof.drafters.table import EXPECTED
 from smartprof.models import execution
 from smartprof.models.execution import Execution
 from smartprof.models.runners import CapturePool
+from smartprof.policies.options import list_options
+from smartprof.policies.table import POLICIES
 from smartprof.profile.canonical import checksum
 from smartprof.profile.files import load_profile, save_profile
 from tests.profiles import make_profile
@@ -51,6 +53,15 @@ RUN_FIELDS = {
     "identical": bool,
     "ties": int,
 }
+DECODED = (
+    "plain",
+    "chain:k=3",
+    "static:accept=0.6+0.2",
+    "eagle2:m=6:depth=3:k=2",
+    "cap:budget=12",
+    "smart-paper:budget=12",
+    "smart",
+)
 MEASURED = ("seconds", "tokens_per_second", "speedup", "speedup_low", "speedup_high", "share")
 PROMPTS = [
     {"prompt": "abc abc abc abc", "category": "code", "split": "held-out"},
@@ -231,12 +242,25 @@ def test_predict_answers_every_quantity_of_a_csv_in_its_order(place: Place) -> N
     assert float(one.split()[0]) == pytest.approx(float(answers[0]["seconds"]), rel=1e-8)
 
 
+def test_policies_lists_every_policy_with_its_paper_and_its_options() -> None:
+    result = smartprof("policies")
+    assert (result.code, result.err) == (0, "")
+    rules, _, options = result.out.partition("their options")
+    for name, policy in POLICIES.items():
+        assert re.search(rf"^ {name} +\S", rules, re.MULTILINE)
+        for option in list_options(policy.options_type):
+            cells = (name, option.name, option.kind)
+            assert re.search(rf"^ {cells[0]} +{cells[1]} +{cells[2]} ", options, re.MULTILINE)
+    assert "MSD" in rules
+    assert re.search(r"^ chain +k +int +1 to 64 +4 +tokens on the branch", options, re.MULTILINE)
+
+
 @pytest.fixture(scope="module")
 def decoded(made: Place) -> tuple[Result, dict[str, Any], Path]:
     """One run of every policy at two batches, with all of its files."""
     folder = made.folder.parent / "decoded"
     files = ("--json", folder / "r.json", "--plot", folder / "s.png", "--trace", folder / "t.npz")
-    policies = ("--policy", "plain,chain:k=3,eagle2:m=6:depth=3:k=2,smart", "--batch", "1,4")
+    policies = ("--policy", ",".join(DECODED), "--batch", "1,4")
     folder.mkdir()
     result = smartprof(*made.decode(*policies, *files, "--text"))
     assert result.code == 0, result
@@ -251,10 +275,9 @@ def test_decode_json_keeps_its_contract_field_by_field(
     assert report["sampling"]["temperature"] == 0.0
     assert report["stop"] == []
     places = [(x["policy"], x["batch"], x["category"]) for x in report["runs"]]
-    policies = ("plain", "chain:k=3", "eagle2:m=6:depth=3:k=2", "smart")
     wanted = {
         (policy, batch, category)
-        for policy in policies
+        for policy in DECODED
         for batch in (1, 4)
         for category in (None, "code", "editing")
     }
@@ -693,7 +716,10 @@ def test_outputs_that_could_not_be_written_are_refused_before_decoding(place: Pl
 @pytest.mark.parametrize(
     ("policy", "complaint"),
     [
-        ("greedy", "expected a policy of plain, chain, eagle2, smart, got 'greedy'"),
+        (
+            "greedy",
+            "expected a policy of plain, chain, static, eagle2, cap, smart-paper, smart, got",
+        ),
         ("plain,chain:q=4", "policy chain: unknown option 'q=4'"),
         ("chain:k=0", "policy chain: k=0 is out of bounds"),
         ("chain:k=four", "policy chain: k='four' is no int"),

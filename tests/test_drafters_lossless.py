@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import cycle
 
 import pytest
 import torch
@@ -71,7 +72,7 @@ def _plain(model: Transformer, requests: list[Request], batch: int) -> dict[int,
 def test_drafters_with_a_network_change_no_token(
     model: Transformer, makers: dict[str, Make], kind: str
 ) -> None:
-    for policy, batch in zip(POLICIES, (1, 3, 4), strict=True):
+    for policy, batch in zip(POLICIES, cycle((1, 3, 4)), strict=False):
         requests = random_requests(2 * batch, batch, 24)
         lane = decoded(model, policy, requests, batch, makers[kind]())
         found = _compared(lane, _plain(model, requests, batch))

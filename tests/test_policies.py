@@ -1,64 +1,23 @@
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 
 from smartprof.errors import InputError
 from smartprof.policies.base import Cut, Outcome, Policy, Round
+from smartprof.policies.cap import Cap, CapOptions
 from smartprof.policies.chain import Chain, ChainOptions
 from smartprof.policies.eagle2 import Eagle2, Eagle2Options
+from smartprof.policies.options import list_options
 from smartprof.policies.plain import Plain
-from smartprof.policies.ranking import rank_within
+from smartprof.policies.ranking import before_within, rank_within
 from smartprof.policies.smart import Smart, SmartOptions
 from smartprof.policies.table import POLICIES, make_policy
-from smartprof.trees.forest import Children, Forest
+from smartprof.trees.forest import Forest
+from smartprof.trees.shape import TreeShape
 from tests.costs import TableCosts, line
+from tests.drafting import Propose, always, draft, expand, make_round, random_propose
 from tests.forests import ancestors
-
-Propose = Callable[[Forest, int], list[float]]
-
-
-def make_round(
-    forest: Forest, room: np.ndarray, costs: TableCosts, plain_seconds: float = 1.0
-) -> Round:
-    lens = np.full(forest.num_requests, 100)
-    return Round(forest, lens, room, costs, plain_seconds, 0.0)
-
-
-def expand(forest: Forest, nodes: np.ndarray, propose: Propose) -> Forest:
-    """One draft step; a node's children carry tokens 0, 1, ..."""
-    parent, token, conditional = [], [], []
-    for node in nodes.tolist():
-        found = propose(forest, node)
-        parent += [node] * len(found)
-        token += range(len(found))
-        conditional += found
-    return forest.extend(nodes, Children.checked(parent, token, conditional))
-
-
-def random_propose(rng: np.random.Generator) -> Propose:
-    def propose(forest: Forest, node: int) -> list[float]:
-        count = int(rng.integers(0, 5))
-        shares = rng.dirichlet(np.ones(count + 1))[:count] if count else np.zeros(0)
-        return [max(float(x), 1e-6) for x in shares]
-
-    return propose
-
-
-def draft(
-    policy: Policy, batch: int, room: np.ndarray, costs: TableCosts, propose: Propose
-) -> list[tuple[Round, np.ndarray]]:
-    """Every state a policy saw in one round with what it asked for, down to its stopping."""
-    forest, seen = Forest.roots(np.arange(batch)), []
-    while True:
-        round = make_round(forest, room, costs)
-        nodes = policy.grow(round)
-        seen.append((round, nodes))
-        if nodes.size == 0:
-            return seen
-        forest = expand(forest, nodes, propose)
 
 
 def play(
@@ -172,7 +131,40 @@ def test_eagle2_is_a_beam_per_layer_and_the_best_m_of_all_layers(seed: int) -> N
     assert chosen[last.forest.parent[cut.nodes]].all()
 
 
-@pytest.mark.parametrize("text", ["chain:k=9", "eagle2:depth=9", "smart"])
+@pytest.mark.parametrize("batch", [1, 2, 3, 5])
+def test_cap_is_eagle2_with_the_budgets_equal_share(batch: int) -> None:
+    cap, share = Cap(CapOptions(budget=11, depth=3, k=2)), 11 // batch
+    eagle2 = Eagle2(Eagle2Options(m=share, depth=3, k=2))
+    room = np.full(batch, 9)
+    drafts = [
+        draft(x, batch, room, CHEAP, random_propose(np.random.default_rng(batch)))
+        for x in (cap, eagle2)
+    ]
+    for (_, ours), (_, theirs) in zip(*drafts, strict=True):
+        assert ours.tolist() == theirs.tolist()
+    last = drafts[0][-1][0]
+    assert cap.cut(last).nodes.tolist() == eagle2.cut(last).nodes.tolist()
+    assert cap.most_nodes(batch) == share
+
+
+def test_cap_decodes_plainly_where_no_request_gets_a_node() -> None:
+    cap = Cap(CapOptions(budget=3))
+    assert len(draft(cap, 4, np.full(4, 9), CHEAP, always(0.9))) == 1
+    assert len(draft(cap, 3, np.full(3, 9), CHEAP, always(0.9))) > 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "chain:k=9",
+        "static:tree=3/2+1/1+1/1/1",
+        "static:accept=0.8+0.1",
+        "eagle2:depth=9",
+        "cap",
+        "smart-paper:alpha=2",
+        "smart",
+    ],
+)
 def test_no_policy_drafts_or_verifies_a_token_for_which_there_is_no_room(text: str) -> None:
     rng = np.random.default_rng(5)
     drafted = 0
@@ -191,17 +183,13 @@ def test_no_policy_drafts_or_verifies_a_token_for_which_there_is_no_room(text: s
     assert drafted > 100
 
 
-@pytest.mark.parametrize("text", ["plain", "chain", "eagle2", "smart"])
+@pytest.mark.parametrize("text", [*POLICIES, "static:accept=0.9"])
 def test_with_room_for_one_token_each_nothing_is_drafted(text: str) -> None:
     policy = make_policy(text)
     round = make_round(Forest.roots(np.arange(3)), np.ones(3, np.int64), CHEAP)
     assert policy.grow(round).size == 0
     assert policy.cut(round).nodes.size == 0
     assert policy.cut(round).pad_to == 3
-
-
-def always(*conditionals: float) -> Propose:
-    return lambda forest, node: list(conditionals)
 
 
 def lost_share(options: SmartOptions, catchup_seconds: float, rounds: int = 4000) -> float:
@@ -310,20 +298,45 @@ def test_ranking_within_groups_equals_sorting_each_group() -> None:
         assert rank_within(group, value).tolist() == expected
 
 
+def test_sums_within_groups_are_those_of_each_group_alone() -> None:
+    rng = np.random.default_rng(3)
+    for _ in range(50):
+        count = int(rng.integers(0, 20))
+        group, value = np.sort(rng.integers(0, 4, count)), rng.integers(0, 9, count).astype(float)
+        expected = [value[:i][group[:i] == group[i]].sum() for i in range(count)]
+        assert before_within(group, value).tolist() == expected
+
+
 def test_policies_are_made_from_their_names_and_options() -> None:
-    assert set(POLICIES) == {"plain", "chain", "eagle2", "smart"}
+    names = {"plain", "chain", "static", "eagle2", "cap", "smart-paper", "smart"}
+    assert set(POLICIES) == names
     assert make_policy("chain").options == ChainOptions(k=4)
     assert make_policy("chain:k=2").options == ChainOptions(k=2)
     assert make_policy("eagle2").options == Eagle2Options(m=16, depth=4, k=8)
     assert make_policy("eagle2:m=4:k=2").options == Eagle2Options(m=4, depth=4, k=2)
     assert make_policy("smart:half_life=8:probe=4").options == SmartOptions(half_life=8.0, probe=4)
+    assert make_policy("cap:budget=9").options == CapOptions(budget=9)
+    assert make_policy("static:tree=3/2+1").options.tree == TreeShape.parse("3/2+1")
     assert all(make_policy(x).name == x for x in POLICIES)
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_every_policy_says_what_it_is_and_takes_the_defaults_that_it_lists(name: str) -> None:
+    policy_type = POLICIES[name]
+    assert policy_type.summary
+    assert "arXiv" in policy_type.paper or name == "plain"
+    defaults = policy_type.options_type()
+    for option in list_options(policy_type.options_type):
+        assert option.kind and option.range and option.meaning
+        if option.default != "none":
+            text = f"{name}:{option.name}={option.default}"
+            assert make_policy(text).options == defaults
 
 
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("fast", "expected a policy of plain, chain, eagle2, smart, got 'fast'"),
+        ("fast", "expected a policy of plain, chain, static, .*, smart, got 'fast'"),
         ("", "expected a policy"),
         ("chain:q=3", r"unknown option 'q=3'.*k=4 \(1 to 64"),
         ("chain:k", "unknown option 'k'"),
@@ -333,6 +346,14 @@ def test_policies_are_made_from_their_names_and_options() -> None:
         ("chain:k=0", "out of bounds"),
         ("chain:k=1:k=2", "given twice"),
         ("smart:half_life=nan", "out of bounds"),
+        ("smart-paper:root=gone", "root='gone' is none of counted, left-out"),
+        ("static:tree=3/2+x", r"tree='3/2\+x' is no tree"),
+        ("static:tree=1/2+1", r"tree='1/2\+1' is no tree: expected at most 1 numbers for layer 1"),
+        ("static:tree=600", "too large: expected 512 nodes, got 600"),
+        ("static:accept=0.7+0.4", "no acceptance such as .*sum to at most 1, got 1.1"),
+        ("static:accept=nan", "no acceptance such as .*expected rates from 0 to 1"),
+        ("static:accept=", "no acceptance such as"),
+        ("static:tree=2:accept=0.5", "expected tree or accept, got both"),
         ("plain:k=1", "its options: none"),
     ],
 )

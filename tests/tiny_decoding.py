@@ -26,7 +26,15 @@ from smartprof.trees.forest import Children, Forest
 from tests.costs import TableCosts, line
 
 TINY = named_shape("tiny-llama")
-POLICIES = ("chain:k=5", "eagle2:m=9:depth=4:k=3", "smart")
+POLICIES = (
+    "chain:k=5",
+    "static:tree=3/2+1/0+1",
+    "static:accept=0.6+0.2",
+    "eagle2:m=9:depth=4:k=3",
+    "cap:budget=24:depth=4:k=3",
+    "smart-paper:budget=24",
+    "smart",
+)
 CAPACITY = 200
 
 

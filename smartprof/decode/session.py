@@ -121,7 +121,7 @@ class Session:
 
     def _require_domain(self, requests: Sequence[Request], batch: int, label: str) -> None:
         """Raise DomainError now rather than in the middle of a run."""
-        tokens = batch * (1 + (make_policy(label).most_nodes or 0))
+        tokens = batch * (1 + (make_policy(label).most_nodes(batch) or 0))
         self.costs.plain_decode(batch, _longest(requests))
         self.costs.verify(batch, tokens, _longest(requests))
         self.costs.round_overhead(batch, tokens)
@@ -129,7 +129,7 @@ class Session:
     def _target(
         self, requests: Sequence[Request], batch: int, label: str, taps: Sequence[int]
     ) -> Target:
-        nodes = make_policy(label).most_nodes
+        nodes = make_policy(label).most_nodes(batch)
         tree = self.costs.most_tokens if nodes is None else 1 + nodes
         capacity = _longest(requests) + tree
         return Target(self.model.transformer, batch, capacity, taps, self.execution)

@@ -120,6 +120,8 @@ class Policy(ABC):
     """Decides each round what to draft and what to verify, over the whole batch at once."""
 
     name: ClassVar[str]
+    paper: ClassVar[str] = "none"  # where the rule was published
+    summary: ClassVar[str] = ""  # the rule in a few words, for lists
     options_type: ClassVar[type[Any]] = NoOptions
     options: Any
 
@@ -127,8 +129,7 @@ class Policy(ABC):
         """options: an `options_type`; default: all its defaults."""
         self.options = options if options is not None else self.options_type()
 
-    @property
-    def most_nodes(self) -> int | None:
+    def most_nodes(self, batch: int) -> int | None:
         """Most nodes verified per request; None: the policy stays within what was measured."""
         return None
 

@@ -30,11 +30,12 @@ class Chain(Policy):
     """Follows each request's most probable child K times and verifies that path."""
 
     name: ClassVar[str] = "chain"
+    paper: ClassVar[str] = "Leviathan et al., arXiv 2211.17192; Chen et al., arXiv 2302.01318"
+    summary: ClassVar[str] = "k tokens on one branch, each the most probable child"
     options_type = ChainOptions
     options: ChainOptions
 
-    @property
-    def most_nodes(self) -> int:
+    def most_nodes(self, batch: int) -> int:
         """As the options say."""
         return self.options.k
 

@@ -1,7 +1,8 @@
 """EAGLE-2's dynamic draft trees: a beam by path probability, then the best nodes of all layers.
 
 Li, Wei, Zhang and Zhang, "EAGLE-2: Faster Inference of Language Models with Dynamic Draft Trees",
-arXiv 2406.16858, section 4: expansion phase (4.1) and reranking phase (4.2).
+arXiv 2406.16858; EAGLE-3, arXiv 2503.01840, keeps the rule with another drafter, and so does MSD,
+arXiv 2505.14260, for multimodal targets. Published settings: m 60, depth 5 to 7, k 10.
 """
 
 from __future__ import annotations
@@ -9,12 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from smartprof.policies.base import NO_NODES, Cut, Policy, Round
+from smartprof.policies.beam import Beam, beam_width, layers
 from smartprof.policies.options import whole
-from smartprof.policies.ranking import rank_within
 
 
 @dataclass(frozen=True)
@@ -22,42 +19,19 @@ class Eagle2Options:
     """Size and shape of each request's tree; the same for every request and batch."""
 
     m: int = whole(16, 1, 512, "verified nodes per request")
-    depth: int = whole(4, 1, 64, "layers below the root")
-    k: int = whole(8, 1, 64, "nodes expanded per layer")
+    depth: int = layers(4)
+    k: int = beam_width(8)
 
 
-class Eagle2(Policy):
-    """Expands the k most probable nodes of the newest layer, verifies the m best of all layers."""
+class Eagle2(Beam):
+    """Verifies the m best nodes of every request, whatever the batch."""
 
     name: ClassVar[str] = "eagle2"
+    paper: ClassVar[str] = "EAGLE-2, arXiv 2406.16858; also the tree of MSD, arXiv 2505.14260"
+    summary: ClassVar[str] = "a beam of k nodes per layer, then each request's m most probable"
     options_type = Eagle2Options
     options: Eagle2Options
 
-    @property
-    def most_nodes(self) -> int:
+    def most_nodes(self, batch: int) -> int:
         """As the options say."""
         return self.options.m
-
-    def grow(self, round: Round) -> NDArray[np.int64]:
-        """Each request's k most probable nodes of the newest layer; empty at full depth."""
-        forest = round.forest
-        layer = (forest.depth == forest.depth.max()).nonzero()[0]
-        if forest.expanded[layer].any():  # the last step proposed nothing: no newer layer came
-            return NO_NODES
-        request = forest.request[layer]
-        wanted = rank_within(request, forest.path_prob[layer]) < self.options.k
-        useful = forest.depth[layer] < round.reach(self.options.depth)[request]
-        return layer[wanted & useful]
-
-    def cut(self, round: Round) -> Cut:
-        """Each request's m most probable nodes.
-
-        Prefix-closed: a child is never more probable than its parent, and ties go to the earlier
-        node, which is the parent.
-        """
-        forest = round.forest
-        request, depth = forest.request[round.batch :], forest.depth[round.batch :]
-        useful = (depth <= round.reach(self.options.depth)[request]).nonzero()[0]
-        rank = rank_within(request[useful], forest.path_prob[round.batch :][useful])
-        nodes = useful[rank < self.options.m] + round.batch
-        return Cut(nodes, round.batch + len(nodes))

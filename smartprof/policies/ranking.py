@@ -17,3 +17,12 @@ def rank_within(group: NDArray[np.integer], value: NDArray[np.float64]) -> NDArr
     rank = np.empty(len(group), np.int64)
     rank[order] = np.arange(len(group)) - np.searchsorted(ordered, ordered)
     return rank
+
+
+def before_within(group: NDArray[np.integer], value: NDArray[np.float64]) -> NDArray[np.float64]:
+    """float64 [n]: sum of the values that come before each in its group.
+
+    group: int [n], sorted. value: float64 [n].
+    """
+    before = value.cumsum() - value
+    return before - before[np.searchsorted(group, group)]

@@ -77,6 +77,8 @@ class Smart(Policy):
     """Spends a second only where it brings more tokens than the long-run rate."""
 
     name: ClassVar[str] = "smart"
+    paper: ClassVar[str] = "ours, after SMART, arXiv 2604.09731"
+    summary: ClassVar[str] = "as many nodes as measured costs justify, jointly over the batch"
     options_type = SmartOptions
     options: SmartOptions
 

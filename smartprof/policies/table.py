@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from smartprof.errors import InputError
 from smartprof.policies.base import Policy
+from smartprof.policies.cap import Cap
 from smartprof.policies.chain import Chain
 from smartprof.policies.eagle2 import Eagle2
 from smartprof.policies.options import parse_options
 from smartprof.policies.plain import Plain
 from smartprof.policies.smart import Smart
+from smartprof.policies.smart_paper import SmartPaper
+from smartprof.policies.static import Static
 
-POLICIES: dict[str, type[Policy]] = {x.name: x for x in (Plain, Chain, Eagle2, Smart)}
+POLICIES: dict[str, type[Policy]] = {
+    x.name: x for x in (Plain, Chain, Static, Eagle2, Cap, SmartPaper, Smart)
+}
 
 
 def make_policy(text: str) -> Policy:

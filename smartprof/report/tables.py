@@ -17,6 +17,8 @@ from smartprof.format import (
     ratio_text,
     seconds_text,
 )
+from smartprof.policies.base import Policy
+from smartprof.policies.options import list_options
 from smartprof.profile.schema import Curve, ErrorSummary, Profile
 
 if TYPE_CHECKING:
@@ -187,6 +189,28 @@ def _run_cells(run: Run) -> list[str]:
         "/".join(f"{100 * x:.0f}" for x in parts) + " %" if parts else MISSING,
         MISSING if run.identical is None else ("yes" if run.identical else "NO"),
     ]
+
+
+def policies_table(policies: Sequence[type[Policy]]) -> Table:
+    """Every policy with its rule and where it was published."""
+    table = _table("policies")
+    for name in ("policy", "rule", "published"):
+        table.add_column(name, overflow="fold")
+    for policy in policies:
+        table.add_row(policy.name, policy.summary, policy.paper)
+    return table
+
+
+def options_table(policies: Sequence[type[Policy]]) -> Table:
+    """Every option of every policy, one line each."""
+    table = _table("their options, as in chain:k=2 or eagle2:m=16:depth=6")
+    for name in ("policy", "option", "type", "range", "default", "meaning"):
+        table.add_column(name, overflow="fold")
+    for policy in policies:
+        for option in list_options(policy.options_type):
+            cells = (option.name, option.kind, option.range, option.default, option.meaning)
+            table.add_row(policy.name, *cells)
+    return table
 
 
 def _table(title: str) -> Table:
