@@ -1,4 +1,4 @@
-# make demo | test | test-long | lint | fmt | clean
+# make demo | test | test-long | lint | fmt | contract | clean
 #
 # Every target makes .venv first when it is missing or older than pyproject.toml.
 # PYTHON    the Python (3.11 or newer) to build .venv from
@@ -11,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-long lint fmt clean
+.PHONY: demo test test-long lint fmt contract clean
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)
@@ -36,6 +36,11 @@ lint: $(STAMP)
 fmt: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The JSON Schema of profiles and the conformance vectors, from the code as it stands.
+contract: $(STAMP)
+	$(BIN)/python tools/write_profile_schema.py
+	$(BIN)/python -m tests.conformance.generate
 
 clean:
 	rm -rf $(VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -82,8 +82,8 @@ def make_surface(
             own = sorted({batch, *own} if quantity != "draft_step" else set(sizes))
         for context in contexts if axes.context else (None,):
             knots = [_knot(seconds(batch or x, x, context or 0), x, half_width) for x in own]
-            curves.append(_curve(batch, context, knots))
-    anchors = [_anchor(x, knot) for x in curves for knot in x.knots]
+            curves.append(make_curve(batch, context, knots))
+    anchors = [make_anchor(x, knot) for x in curves for knot in x.knots]
     return Surface(
         size_axis=axes.size, anchors=anchors, curves=curves, domain=spanned_domain(curves)
     )
@@ -214,7 +214,7 @@ def _knot(seconds: float, size: int, half_width: float) -> Knot:
     return Knot(size=size, seconds=seconds, ci_half_width=half_width * seconds)
 
 
-def _curve(batch: int | None, context: int | None, knots: list[Knot]) -> Curve:
+def make_curve(batch: int | None, context: int | None, knots: list[Knot]) -> Curve:
     return Curve(
         batch=batch,
         context=context,
@@ -226,7 +226,7 @@ def _curve(batch: int | None, context: int | None, knots: list[Knot]) -> Curve:
     )
 
 
-def _anchor(curve: Curve, knot: Knot) -> Anchor:
+def make_anchor(curve: Curve, knot: Knot) -> Anchor:
     return Anchor(
         batch=curve.batch,
         context=curve.context,

@@ -251,7 +251,7 @@ def test_a_shared_envelope_cannot_be_written_to() -> None:
 
 
 def test_an_envelope_without_room_for_the_roots_is_refused() -> None:
-    with pytest.raises(InputError, match="at least 4 tokens"):
+    with pytest.raises(DomainError, match="one token per request, 4 in all, got 3"):
         CostModel(make_profile()).verify_envelope(4, 3, 256)
 
 

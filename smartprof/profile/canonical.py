@@ -1,9 +1,6 @@
 """The text of a profile: strict JSON, its canonical form, and the checksum over that.
 
-The canonical form can be made in any language: no whitespace between tokens, object members sorted
-by key (by code point), strings escaped to ASCII as JSON does it (`\\u00e9`, surrogate pairs, short
-escapes for \\b \\t \\n \\f \\r), numbers as the very characters that stand in the file, and the
-top-level member `checksum` left out. The checksum is "sha256:" and the hexadecimal digest of it.
+profiles/SCHEMA.md, "Checksum", says how the canonical form is made, so that any language can.
 """
 
 from __future__ import annotations

@@ -159,10 +159,9 @@ class CostModel:
         """Seconds of verify + round_overhead for n = batch..max_tokens, padded up where cheaper.
 
         C~(n) = min over m >= n of C(m), m up to the last measured size (and 4096), over dips larger
-        than the confidence intervals at both ends. Raises InputError if max_tokens < batch.
+        than the confidence intervals at both ends. Raises DomainError if max_tokens < batch.
         """
-        if max_tokens < batch:
-            raise InputError(f"expected at least {batch} tokens for {batch}, got {max_tokens}")
+        _require_tokens("verify", batch, max_tokens)
         key = (batch, max_tokens, self._curves["verify"].rounded(context))
         found = self._envelopes.get(key)
         if found is None:

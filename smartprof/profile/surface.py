@@ -1,18 +1,6 @@
 """The one rule that turns a surface into seconds, and says how sure it is.
 
-The rule, for a query (batch, size, context):
-
-1.  An anchor at exactly this point: its seconds.
-2.  Otherwise each curve at the neighbouring batches and contexts is read at `size`, linear between
-    its knots; then linear in batch, then linear in context.
-3.  Size below a curve's first knot k (a batch of B has at least B tokens, so this happens between
-    two batches): the first knot's seconds times lower(size) / lower(k), kept within size / k and 1,
-    where `lower` is the curve of the next smaller batch at the same context, by this same rule.
-    The smallest batch's curve holds its first value.
-4.  Size above a curve's last knot: seconds per unit of size stay those of the last knot.
-5.  Batch or context above the largest: the slope of the last two continues, 0 if it falls or if
-    there is only one. Below the smallest: the smallest's seconds.
-6.  More than two octaves (a factor of 4) beyond the domain: refused, except contexts below it.
+The rule is written in profiles/SCHEMA.md, "From a query to seconds"; here for many sizes at once.
 """
 
 from __future__ import annotations
