@@ -17,7 +17,7 @@ from eagle3_training.batches import Batch
 from eagle3_training.network import TrainableHead
 from smartprof.decode.choosers import greedy
 
-BLOCK = 1024  # queries
+BLOCK = 768  # queries
 
 
 @dataclass(frozen=True)
