@@ -82,7 +82,8 @@ def options(**changes: Any) -> TrainOptions:
 def begun(target: Path, data: Path, chosen: TrainOptions) -> tuple[Trainer, Examples, Any]:
     examples = Examples([data])
     draft = draft_tokens(examples.counts(VOCAB), VOCAB)
-    head = new_head(resolve_target(str(target)), draft, examples.longest + ROLLOUT, seed=0)
+    source, positions = resolve_target(str(target)), examples.longest + ROLLOUT
+    head = new_head(source, draft, examples.spread(), positions, seed=0)
     return Trainer(head, chosen), examples, draft
 
 

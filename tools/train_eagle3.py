@@ -105,10 +105,10 @@ def train(
         Path | None, typer.Option("--from", help="Head to go on from; default: the target's layer.")
     ] = None,
     draft_vocab: Annotated[int, typer.Option(help="Tokens that a new head can propose.")] = 8192,
-    queries: Annotated[int, typer.Option(help="Answer tokens of an update.")] = 4096,
+    queries: Annotated[int, typer.Option(help="Answer tokens of an update.")] = 2048,
     rollout: Annotated[int, typer.Option(help="The head's own steps in training.")] = 4,
-    rate: Annotated[float, typer.Option(help="Learning rate of norms and the last matrix.")] = 1e-3,
-    matrix_rate: Annotated[float, typer.Option(help="Learning rate of the other matrices.")] = 2e-3,
+    rate: Annotated[float, typer.Option(help="Learning rate of norms and the last matrix.")] = 2e-3,
+    matrix_rate: Annotated[float, typer.Option(help="Learning rate of the other matrices.")] = 5e-3,
     seed: int = 0,
     held: Annotated[float, typer.Option(help="Share of the data to validate with.")] = 0.02,
     every: Annotated[int, typer.Option(help="Updates between two lines of the log.")] = 50,
@@ -130,7 +130,7 @@ def train(
     positions = examples.longest + rollout
     if start is None:
         draft = draft_tokens(examples.counts(source.shape.vocab), draft_vocab)
-        head = new_head(source, draft, positions, seed)
+        head = new_head(source, draft, examples.spread(), positions, seed)
     else:
         head, draft = loaded_head(source, start, positions)
     draft_id = torch.full((source.shape.vocab,), -1)

@@ -17,6 +17,7 @@ from torch import Tensor
 from eagle3_training.shards import Example, Shard, read_index
 from smartprof.errors import InputError
 
+SAMPLE = 200  # sequences that a statistic is taken over
 POOL = 32  # batches whose sequences are sorted by length together
 
 
@@ -79,6 +80,11 @@ class Examples:
                 weight = example.top_logprob.double().exp().flatten()
                 total.index_add_(0, example.top_id.long().flatten(), weight)
         return total.numpy()
+
+    def spread(self) -> Tensor:
+        """float32 [3 * hidden]: root mean square of the features where answers are, of a sample."""
+        some = [self[x] for x in range(0, len(self.index), -(-len(self.index) // SAMPLE))]
+        return torch.cat([x.features[x.prompt :].float() for x in some]).square().mean(0).sqrt()
 
 
 def draft_tokens(counts: np.ndarray, size: int) -> Tensor:

@@ -15,8 +15,8 @@ from smartprof.models.eagle3_config import Eagle3Shape, default_taps, eagle3_sha
 from smartprof.models.shapes import ModelShape
 from smartprof.models.weights import SINGLE_FILE, ResolvedModel, Weights
 
-SMALL = 0.01  # standard deviation of what the target has no weights for
-HALF = ("q_proj", "k_proj", "v_proj")
+QUIET = 0.3  # of the target's attention, which would look at the first token above all
+LOW_SHARE = 0.3  # of the two lower features at first, beside the highest
 
 
 def head_config(target: ModelShape, draft_vocab: int) -> dict[str, object]:
@@ -41,38 +41,59 @@ def head_config(target: ModelShape, draft_vocab: int) -> dict[str, object]:
     }
 
 
-def new_head(source: ResolvedModel, draft: Tensor, positions: int, seed: int) -> TrainableHead:
+def new_head(
+    source: ResolvedModel, draft: Tensor, spread: Tensor, positions: int, seed: int
+) -> TrainableHead:
     """A head that begins as the target's last layer, reading its highest feature.
 
-    draft: int64 [draft_vocab], the target's ids of the draft tokens.
+    draft: int64 [draft_vocab], the target's ids of the draft tokens. spread: float32 [3 * hidden],
+    root mean square of the features.
     """
     weights = source.load(torch.float32, "cpu")
     torch.manual_seed(seed)
     embedding = weights["model.embed_tokens.weight"]
     head = TrainableHead(_shape(source.shape, len(draft)), embedding, positions)
     with torch.no_grad():
-        for name, value in _first_values(weights, source.shape, draft).items():
+        for name, value in _first_values(weights, source.shape, draft, spread).items():
             head.get_parameter(name).copy_(value)
     return head
 
 
-def _first_values(weights: Weights, target: ModelShape, draft: Tensor) -> Weights:
-    last = f"model.layers.{target.layers - 1}."
-    hidden = target.hidden
+def _first_values(weights: Weights, target: ModelShape, draft: Tensor, spread: Tensor) -> Weights:
+    """What there is of the target, in coordinates in which its features have unit size.
+
+    A residual stream is large, a few of its coordinates enormous: what a head adds to one as it is
+    takes long to count for anything. So `fc` divides by `spread`, and the layer is written for the
+    result. Norms keep their first weights, 1.
+    """
+    last, hidden = f"model.layers.{target.layers - 1}.", target.hidden
+    high = spread[-hidden:].clamp(min=1e-6)
+    relative = high / high.square().mean().sqrt()
+
+    def layer(name: str) -> Tensor:
+        return weights[f"{last}{name}.weight"]
+
     scores = weights.get("lm_head.weight", weights["model.embed_tokens.weight"])
-    values = {"norm.weight": weights["model.norm.weight"], "lm_head.weight": scores[draft]}
-    values["midlayer.hidden_norm.weight"] = weights[last + "input_layernorm.weight"]
-    for name in ("post_attention_layernorm", "self_attn.o_proj"):
-        values[f"midlayer.{name}.weight"] = weights[f"{last}{name}.weight"]
-    for name in ("gate_proj", "up_proj", "down_proj"):
-        values[f"midlayer.mlp.{name}.weight"] = weights[f"{last}mlp.{name}.weight"]
-    for name in HALF:
-        known = weights[f"{last}self_attn.{name}.weight"]
-        values[f"midlayer.self_attn.{name}.weight"] = torch.cat(
-            [SMALL * torch.randn(len(known), hidden), known], 1
-        )
-    low = SMALL * torch.randn(hidden, 2 * hidden)
-    values["fc.weight"] = torch.cat([low, torch.eye(hidden)], 1)
+    values = {"lm_head.weight": scores[draft]}
+    low = torch.randn(hidden, 2 * hidden) / (2 * hidden) ** 0.5 / spread[:-hidden].clamp(min=1e-6)
+    values["fc.weight"] = torch.cat([LOW_SHARE * low, torch.diag(1 / high)], 1)
+    # Equal for a key and its queries: a token attends to itself before anything is learned.
+    token = torch.randn(target.kv_heads, 1, target.head_dim, hidden) / hidden**0.5
+    group = target.heads // target.kv_heads
+    shares = {"q_proj": group, "k_proj": 1, "v_proj": 1}
+    for name, heads in shares.items():
+        known = layer(f"self_attn.{name}") * layer("input_layernorm") * relative
+        if name == "v_proj":
+            token = torch.randn_like(token) / hidden**0.5
+        else:
+            known = QUIET * known
+        own = token.expand(-1, heads, -1, -1).reshape(-1, hidden)
+        values[f"midlayer.self_attn.{name}.weight"] = torch.cat([own, known], 1)
+    for name in ("gate_proj", "up_proj"):
+        known = layer(f"mlp.{name}") * layer("post_attention_layernorm") * relative
+        values[f"midlayer.mlp.{name}.weight"] = known
+    for name in ("self_attn.o_proj", "mlp.down_proj"):
+        values[f"midlayer.{name}.weight"] = layer(name) / high[:, None]
     return values
 
 

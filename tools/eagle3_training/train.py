@@ -30,6 +30,7 @@ STATE_FILE, LOG_FILE = "state.pt", "log.jsonl"
 CLIP = 1.0
 BETAS = (0.9, 0.95)
 MOMENTUM = 0.95
+LEAST = 0.05  # of the full rate, in the end
 
 
 @dataclass(frozen=True)
@@ -37,17 +38,18 @@ class TrainOptions:
     """How a head is trained.
 
     steps: updates. queries: answer tokens of one. rollout: steps of the head's own, weighted by
-    decay ** step. rate: learning rate after `warmup` (a share of the steps), then falling as a
-    cosine to a tenth... of the matrices of the layer by Muon, of all others by AdamW.
+    decay ** step. matrix_rate: learning rate of the layer's matrices, by Muon (Jordan, 2024);
+    rate: of the norms and of the last matrix, by AdamW; both rise over `warmup`, a share of the
+    steps, and fall as a cosine to `LEAST` of themselves. every: steps between lines of the log.
     """
 
     steps: int
-    queries: int = 4096
+    queries: int = 2048
     rollout: int = 4
     decay: float = 0.8
-    rate: float = 1e-3
-    matrix_rate: float = 2e-3
-    warmup: float = 0.05
+    rate: float = 2e-3
+    matrix_rate: float = 5e-3
+    warmup: float = 0.02
     seed: int = 0
     dtype: str = "float32"
     every: int = 100
@@ -100,7 +102,7 @@ class Trainer:
         """Share of the full rate."""
         progress = self.done / self.options.steps
         rising = min(1.0, (progress + 1 / self.options.steps) / max(self.options.warmup, 1e-9))
-        return rising * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * progress)))
+        return rising * (LEAST + (1 - LEAST) * 0.5 * (1 + math.cos(math.pi * progress)))
 
     def save(self, folder: Path) -> None:
         """Write weights and optimisers at once, or not at all."""
