@@ -132,7 +132,7 @@ def train(
         draft = draft_tokens(examples.counts(source.shape.vocab), draft_vocab)
         head = new_head(source, draft, examples.spread(), positions, seed)
     else:
-        head, draft = loaded_head(source, start, positions)
+        head, draft = loaded_head(source, start, examples.spread(), positions)
     draft_id = torch.full((source.shape.vocab,), -1)
     draft_id[draft] = torch.arange(len(draft))
     options = TrainOptions(

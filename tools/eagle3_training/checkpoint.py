@@ -16,6 +16,7 @@ from smartprof.models.shapes import ModelShape
 from smartprof.models.weights import SINGLE_FILE, ResolvedModel, Weights
 
 QUIET = 0.3  # of the target's attention, which would look at the first token above all
+LEAST_SPREAD = 1e-6
 LOW_SHARE = 0.3  # of the two lower features at first, beside the highest
 
 
@@ -52,7 +53,8 @@ def new_head(
     weights = source.load(torch.float32, "cpu")
     torch.manual_seed(seed)
     embedding = weights["model.embed_tokens.weight"]
-    head = TrainableHead(_shape(source.shape, len(draft)), embedding, positions)
+    spread = spread.clamp(min=LEAST_SPREAD)
+    head = TrainableHead(_shape(source.shape, len(draft)), embedding, spread, positions)
     with torch.no_grad():
         for name, value in _first_values(weights, source.shape, draft, spread).items():
             head.get_parameter(name).copy_(value)
@@ -63,11 +65,11 @@ def _first_values(weights: Weights, target: ModelShape, draft: Tensor, spread: T
     """What there is of the target, in coordinates in which its features have unit size.
 
     A residual stream is large, a few of its coordinates enormous: what a head adds to one as it is
-    takes long to count for anything. So `fc` divides by `spread`, and the layer is written for the
-    result. Norms keep their first weights, 1.
+    takes long to count for anything. So features are divided by `spread`, and the layer is written
+    for the result. Norms keep their first weights, 1.
     """
     last, hidden = f"model.layers.{target.layers - 1}.", target.hidden
-    high = spread[-hidden:].clamp(min=1e-6)
+    high = spread[-hidden:]
     relative = high / high.square().mean().sqrt()
 
     def layer(name: str) -> Tensor:
@@ -75,8 +77,8 @@ def _first_values(weights: Weights, target: ModelShape, draft: Tensor, spread: T
 
     scores = weights.get("lm_head.weight", weights["model.embed_tokens.weight"])
     values = {"lm_head.weight": scores[draft]}
-    low = torch.randn(hidden, 2 * hidden) / (2 * hidden) ** 0.5 / spread[:-hidden].clamp(min=1e-6)
-    values["fc.weight"] = torch.cat([LOW_SHARE * low, torch.diag(1 / high)], 1)
+    low = torch.randn(hidden, 2 * hidden) / (2 * hidden) ** 0.5
+    values["fc.weight"] = torch.cat([LOW_SHARE * low, torch.eye(hidden)], 1)
     # Equal for a key and its queries: a token attends to itself before anything is learned.
     token = torch.randn(target.kv_heads, 1, target.head_dim, hidden) / hidden**0.5
     group = target.heads // target.kv_heads
@@ -98,17 +100,19 @@ def _first_values(weights: Weights, target: ModelShape, draft: Tensor, spread: T
 
 
 def loaded_head(
-    source: ResolvedModel, folder: Path, positions: int
+    source: ResolvedModel, folder: Path, spread: Tensor, positions: int
 ) -> tuple[TrainableHead, Tensor]:
-    """A head to go on from, and the target's ids of its draft tokens."""
+    """A head to go on from, and the target's ids of its draft tokens; arguments as `new_head`'s."""
     weights = source.load(torch.float32, "cpu")
     embedding = weights["model.embed_tokens.weight"]
     config = json.loads((folder / "config.json").read_text("utf-8"))
     shape = eagle3_shape(config, folder.name, source.shape)
     checked = load_eagle3(folder, shape, embedding, source.shape.vocab)
-    head = TrainableHead(shape, embedding, positions)
-    saved = load_file(folder / SINGLE_FILE)
-    head.load_state_dict({x: saved[x].float() for x in head.state_dict()})
+    spread = spread.clamp(min=LEAST_SPREAD)
+    head = TrainableHead(shape, embedding, spread, positions)
+    saved = {x: y.float() for x, y in load_file(folder / SINGLE_FILE).items()}
+    saved["fc.weight"] *= spread
+    head.load_state_dict({x: saved[x] for x in head.state_dict()})
     return head, checked.target_ids
 
 
@@ -117,7 +121,9 @@ def save_head(head: TrainableHead, draft: Tensor, target: ModelShape, folder: Pa
     folder.mkdir(parents=True, exist_ok=True)
     config = head_config(target, len(draft))
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n", "utf-8")
-    tensors = {x: y.detach().half().cpu().contiguous() for x, y in head.state_dict().items()}
+    values = {x: y.detach().cpu() for x, y in head.state_dict().items()}
+    values["fc.weight"] = values["fc.weight"] / head.spread.cpu()
+    tensors = {x: y.half().contiguous() for x, y in values.items()}
     tensors["d2t"] = draft - torch.arange(len(draft))
     tensors["t2d"] = torch.zeros(target.vocab, dtype=torch.bool)
     tensors["t2d"][draft] = True

@@ -176,9 +176,10 @@ class Generator:
             return None
         cache = self.target.cache
         start = row * cache.columns
-        features = cache.features[start : start + len(tokens) - 1].bfloat16().cpu()
+        features = cache.features[start : start + len(tokens) - 1]
+        kept = features.to("cpu", torch.bfloat16, copy=True)  # the row goes to the next request
         log_prob, ids = (torch.stack(x) for x in zip(*tops, strict=True))
-        return number, Example(tokens, len(progress.request.tokens), features, ids, log_prob)
+        return number, Example(tokens, len(progress.request.tokens), kept, ids, log_prob)
 
     def _reason(self, output: Sequence[int], tokens: Tensor) -> str | None:
         if loops(output):

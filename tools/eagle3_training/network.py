@@ -77,9 +77,15 @@ class TrainableHead(nn.Module):
 
     rotation: Tensor  # [positions, head_dim / 2], complex
     embedding: Tensor  # [vocab, hidden], the target's, not trained
+    spread: Tensor  # [3 * hidden], what features are divided by before `fc`
 
-    def __init__(self, shape: Eagle3Shape, embedding: Tensor, positions: int) -> None:
-        """positions: most tokens of a sequence, steps included."""
+    def __init__(
+        self, shape: Eagle3Shape, embedding: Tensor, spread: Tensor, positions: int
+    ) -> None:
+        """spread: of the features, so that `fc` sees unit size, for which its optimiser is made.
+
+        positions: most tokens of a sequence, steps included.
+        """
         super().__init__()
         layer = shape.layer
         self.shape = shape
@@ -90,6 +96,7 @@ class TrainableHead(nn.Module):
         turns = rotations(layer, positions, embedding.device)
         self.register_buffer("rotation", turns, persistent=False)
         self.register_buffer("embedding", embedding, persistent=False)
+        self.register_buffer("spread", spread, persistent=False)
 
     def logits(self, output: Tensor) -> Tensor:
         """Scores [..., draft vocabulary] of outputs [..., hidden]."""
@@ -99,7 +106,7 @@ class TrainableHead(nn.Module):
         """Outputs [B, A, hidden] of each step, before the last norm."""
         batch_index = torch.arange(len(batch.tokens), device=batch.tokens.device)[:, None]
         entry = batch.entry  # [B, A]
-        hidden = self.fc(batch.features.float())  # [B, T, hidden]
+        hidden = self.fc(batch.features / self.spread)  # [B, T, hidden]
         joined = self._joined(batch.tokens[:, 1:], hidden)
         place = torch.arange(hidden.shape[1], device=hidden.device)
         attention = self.midlayer.self_attn
