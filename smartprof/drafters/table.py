@@ -66,11 +66,13 @@ def choose_drafter(text: str, target: str, priced: Collection[str] | None = None
         return _shipped(text, target)
     if text == NGRAM:
         return DrafterChoice(NGRAM)
+    if kind in (AUTO, NGRAM):
+        raise InputError(f"{EXPECTED}; got {text!r}")
     if kind not in KINDS or not colon:
         if kind in KINDS:
             raise InputError(f"{EXPECTED}; got {text!r}, which names no network")
         kind, source = "", text
-    if kind == NGRAM or not source:
+    if not source:
         raise InputError(f"{EXPECTED}; got {text!r}")
     network, path = _network(kind, source)
     if kind in (LM, EAGLE3) and network != kind:
