@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ from smartprof.device import resolve_device
 from smartprof.drafters.confidence import Confidence
 from smartprof.drafters.eagle3 import Eagle3Drafter
 from smartprof.drafters.table import choose_drafter, drafter_maker
-from smartprof.errors import InputError
+from smartprof.errors import InputError, SmartprofError
 from smartprof.models.loading import load_model
 from smartprof.models.weights import resolve_target
 from smartprof.report.summary import loops
@@ -79,7 +80,7 @@ def data(target: Path) -> Path:
 
 def options(**changes: Any) -> TrainOptions:
     fast = {"rate": 1e-2, "matrix_rate": 3e-2}
-    values = {"steps": STEPS, "queries": 256, "rollout": ROLLOUT, "every": 50}
+    values = {"steps": STEPS, "data": "", "queries": 256, "rollout": ROLLOUT, "every": 50}
     return TrainOptions(**(values | fast | changes))
 
 
@@ -345,3 +346,37 @@ def test_a_head_comes_out_and_drafts(target: Path, data: Path) -> None:
     again = data.parent / "again"
     run(*common[:6], again, *common[7:], "--steps", 2, "--from", out / "head")
     assert (again / "head" / "model.safetensors").stat().st_size > 0
+    with pytest.raises(SmartprofError, match="exists"):
+        run("evaluate", "--target", target, "--head", out / "head", "--out", figures)
+
+
+def test_a_training_does_not_go_on_with_other_data(target: Path, data: Path) -> None:
+    out, other = data.parent / "grown-run", data.parent / "grown"
+    shutil.copytree(data, other)
+    common = ("train", "--target", target, "--data", other, "--out", out, "--gpu", "cpu")
+    run(*common, "--steps", 2, "--queries", 200)
+    run(*common, "--steps", 2, "--queries", 200)
+    make(target, other, 1200)
+    with pytest.raises(InputError, match="same options and data"):
+        run(*common, "--steps", 2, "--queries", 200)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"norm_before_residual": True}, {"intermediate_size": 64}], ids=["parts", "sizes"]
+)
+def test_a_head_of_another_make_is_not_gone_on_from(
+    target: Path, data: Path, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    trainer, examples, draft = begun(target, data, options())
+    source = resolve_target(str(target))
+    save_head(trainer.head, draft, source.shape, tmp_path)
+    loaded_head(source, tmp_path, examples.spread(), 600)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | changes))
+    with pytest.raises(InputError, match="leave out --from"):
+        loaded_head(source, tmp_path, examples.spread(), 600)
+
+
+def test_lengths_that_no_prompt_has_are_refused(target: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="prompts of 2 to 5 tokens, got none"):
+        make(target, tmp_path, 100, "--longest", 5)

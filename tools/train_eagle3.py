@@ -6,8 +6,8 @@
 
 `data` lets the target answer instructions (`eagle3_training/seeds.toml`, texts under --material)
 and keeps its features and top probabilities; `train` fits a head on its own rollouts; `evaluate`
-decodes the bundled held-out prompts with it. Each goes on where it was stopped when it is run again
-with the same options.
+decodes the bundled held-out prompts with it. `data` and `train` go on where they were stopped when
+they are run again with the same options.
 """
 
 from __future__ import annotations
@@ -26,7 +26,13 @@ from eagle3_training.checkpoint import loaded_head, new_head, save_head
 from eagle3_training.evaluate import evaluate as run_evaluation
 from eagle3_training.generate import DataOptions, Generator, make_data, options_of
 from eagle3_training.instructions import read_seeds
-from eagle3_training.shards import ShardEntry, ShardFolder, answer_texts, read_settings
+from eagle3_training.shards import (
+    ShardEntry,
+    ShardFolder,
+    answer_texts,
+    file_digest,
+    read_settings,
+)
 from eagle3_training.train import Trainer, TrainOptions
 from eagle3_training.train import train as fit
 
@@ -35,7 +41,8 @@ from smartprof.device import resolve_device, set_threads
 from smartprof.drafters.table import choose_drafter, drafter_maker
 from smartprof.errors import InputError, SmartprofError
 from smartprof.models.loading import dtype_name, load_model
-from smartprof.models.weights import resolve_target
+from smartprof.models.weights import SINGLE_FILE, resolve_target
+from smartprof.report.json_files import require_writable, write_json
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 Target = Annotated[str, typer.Option(help="As for `smartprof decode --target`.")]
@@ -137,6 +144,8 @@ def train(
     draft_id[draft] = torch.arange(len(draft))
     options = TrainOptions(
         steps,
+        examples.digest,
+        "" if start is None else file_digest(start / SINGLE_FILE),
         queries,
         rollout,
         rate=rate,
@@ -169,6 +178,8 @@ def evaluate(
     tokens: Annotated[int, typer.Option(help="Most tokens of an answer.")] = 128,
 ) -> None:
     """Decode prompts greedily with a head: accepted tokens per round, by depth and rank."""
+    if out is not None:
+        require_writable(out, force=False)
     model = load_model(target, resolve_device(gpu), dtype)
     make = drafter_maker(choose_drafter(f"eagle3:{head}", target), model)
     prompts = select_prompts(bundled_prompts(), split_name, None, per_category)
@@ -176,7 +187,7 @@ def evaluate(
         model, make, prompts, tokens, lambda *x: print(*x[:2], json.dumps(x[2]), flush=True)
     )
     if out is not None:
-        out.write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
+        write_json(figures, out)
 
 
 def main() -> None:

@@ -92,22 +92,29 @@ def eagle3_shape(config: Mapping[str, Any], name: str, target: ModelShape) -> Ea
     )
 
 
-def random_shape(target: ModelShape) -> Eagle3Shape:
-    """A head as one would be made for this target; only for timing."""
-    sizes = {
+def head_config(target: ModelShape, draft_vocab: int) -> dict[str, Any]:
+    """`config.json` of a head whose layer has the sizes of the target's."""
+    return {
         "architectures": [LLAMA],
+        "model_type": "llama",
         "num_hidden_layers": 1,
         "hidden_size": target.hidden,
+        "target_hidden_size": target.hidden,
         "intermediate_size": target.intermediate,
         "num_attention_heads": target.heads,
         "num_key_value_heads": target.kv_heads,
         "head_dim": target.head_dim,
         "vocab_size": target.vocab,
-        "draft_vocab_size": min(DRAFT_VOCAB, target.vocab),
+        "draft_vocab_size": draft_vocab,
         "max_position_embeddings": target.max_context,
         "rms_norm_eps": target.norm_eps,
         "rope_theta": target.rope_theta,
     }
+
+
+def random_shape(target: ModelShape) -> Eagle3Shape:
+    """A head as one would be made for this target; only for timing."""
+    sizes = head_config(target, min(DRAFT_VOCAB, target.vocab))
     return eagle3_shape(sizes, f"eagle3-{target.name}", target)
 
 

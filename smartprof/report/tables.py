@@ -83,8 +83,9 @@ def knee_sentences(profile: Profile) -> list[str]:
         last = curve.knots[-1].size
         free = last if curve.free_tokens_10 is None else curve.free_tokens_10
         knee = "" if curve.roofline is None else f", the knee is at {curve.roofline.knee:.0f}"
+        tokens = "1 token is" if free == 1 else f"{free} tokens are"
         sentences.append(
-            f"at batch {curve.batch}, context {curve.context}: up to {free} tokens are nearly free "
+            f"at batch {curve.batch}, context {curve.context}: up to {tokens} nearly free "
             f"(within 10 % of {curve.knots[0].size}){knee}"
         )
     return sentences

@@ -6,6 +6,7 @@ out, and the rest sums to 1.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +59,9 @@ class Examples:
 
     def __init__(self, folders: Sequence[Path]) -> None:
         """Every shard is checked against its sum."""
-        self._shards = [Shard(x / y.file, y) for x in folders for y in read_index(x)]
+        entries = [(x, y) for x in folders for y in read_index(x)]
+        self._shards = [Shard(x / y.file, y) for x, y in entries]
+        self.digest = hashlib.sha256(" ".join(x.sha256 for _, x in entries).encode()).hexdigest()
         if not self._shards:
             raise InputError(
                 f"{', '.join(map(str, folders))}: expected training data, found no shard: make "

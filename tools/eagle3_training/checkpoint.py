@@ -2,44 +2,33 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from eagle3_training.network import TrainableHead
+from smartprof.drafters.table import CONFIG_FILE
+from smartprof.errors import InputError
 from smartprof.models.eagle3 import load_eagle3
-from smartprof.models.eagle3_config import Eagle3Shape, default_taps, eagle3_shape
+from smartprof.models.eagle3_config import (
+    LAYER_IDS,
+    Eagle3Shape,
+    default_taps,
+    eagle3_shape,
+    head_config,
+)
+from smartprof.models.json_files import read_json
 from smartprof.models.shapes import ModelShape
 from smartprof.models.weights import SINGLE_FILE, ResolvedModel, Weights
+from smartprof.profile.atomic import write_atomically
+from smartprof.report.json_files import write_json
 
 QUIET = 0.3  # of the target's attention, which would look at the first token above all
 LEAST_SPREAD = 1e-6
 LOW_SHARE = 0.3  # of the two lower features at first, beside the highest
-
-
-def head_config(target: ModelShape, draft_vocab: int) -> dict[str, object]:
-    """`config.json` of a head whose layer has the sizes of the target's."""
-    return {
-        "architectures": ["LlamaForCausalLMEagle3"],
-        "model_type": "llama",
-        "num_hidden_layers": 1,
-        "hidden_size": target.hidden,
-        "target_hidden_size": target.hidden,
-        "intermediate_size": target.intermediate,
-        "num_attention_heads": target.heads,
-        "num_key_value_heads": target.kv_heads,
-        "head_dim": target.head_dim,
-        "vocab_size": target.vocab,
-        "draft_vocab_size": draft_vocab,
-        "max_position_embeddings": target.max_context,
-        "rms_norm_eps": target.norm_eps,
-        "rope_theta": target.rope_theta,
-        "eagle_config": {"eagle_aux_hidden_state_layer_ids": list(default_taps(target))},
-        "torch_dtype": "float16",
-    }
 
 
 def new_head(
@@ -102,11 +91,21 @@ def _first_values(weights: Weights, target: ModelShape, draft: Tensor, spread: T
 def loaded_head(
     source: ResolvedModel, folder: Path, spread: Tensor, positions: int
 ) -> tuple[TrainableHead, Tensor]:
-    """A head to go on from, and the target's ids of its draft tokens; arguments as `new_head`'s."""
-    weights = source.load(torch.float32, "cpu")
-    embedding = weights["model.embed_tokens.weight"]
-    config = json.loads((folder / "config.json").read_text("utf-8"))
+    """A head to go on from, and the target's ids of its draft tokens; arguments as `new_head`'s.
+
+    Raises:
+        InputError: it has other sizes, taps or parts than `save_head` writes.
+        ModelError: a file is missing or damaged.
+    """
+    config = read_json(folder / CONFIG_FILE)
     shape = eagle3_shape(config, folder.name, source.shape)
+    expected = _shape(source.shape, shape.draft_vocab)
+    if shape.digest != expected.digest or not (folder / SINGLE_FILE).exists():
+        raise InputError(
+            f"{folder}: expected a head as this tool makes them for {source.name}, got another "
+            "layout or other sizes: leave out --from to begin a new one"
+        )
+    embedding = source.load(torch.float32, "cpu")["model.embed_tokens.weight"]
     checked = load_eagle3(folder, shape, embedding, source.shape.vocab)
     spread = spread.clamp(min=LEAST_SPREAD)
     head = TrainableHead(shape, embedding, spread, positions)
@@ -118,17 +117,24 @@ def loaded_head(
 
 def save_head(head: TrainableHead, draft: Tensor, target: ModelShape, folder: Path) -> None:
     """Write `config.json` and float16 safetensors that any reader of the layout can load."""
-    folder.mkdir(parents=True, exist_ok=True)
-    config = head_config(target, len(draft))
-    (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n", "utf-8")
+    write_json(_config(target, len(draft)), folder / CONFIG_FILE)
     values = {x: y.detach().cpu() for x, y in head.state_dict().items()}
     values["fc.weight"] = values["fc.weight"] / head.spread.cpu()
     tensors = {x: y.half().contiguous() for x, y in values.items()}
     tensors["d2t"] = draft - torch.arange(len(draft))
     tensors["t2d"] = torch.zeros(target.vocab, dtype=torch.bool)
     tensors["t2d"][draft] = True
-    save_file(tensors, folder / SINGLE_FILE, {"format": "pt"})
+    write_atomically(save(tensors, {"format": "pt"}), folder / SINGLE_FILE, force=True)
+
+
+def _config(target: ModelShape, draft_vocab: int) -> dict[str, Any]:
+    """What decoders read; which layers are tapped is said as well."""
+    return head_config(target, draft_vocab) | {
+        "architectures": ["LlamaForCausalLMEagle3"],
+        "eagle_config": {LAYER_IDS: list(default_taps(target))},
+        "torch_dtype": "float16",
+    }
 
 
 def _shape(target: ModelShape, draft_vocab: int) -> Eagle3Shape:
-    return eagle3_shape(head_config(target, draft_vocab), f"eagle3-{target.name}", target)
+    return eagle3_shape(_config(target, draft_vocab), f"eagle3-{target.name}", target)

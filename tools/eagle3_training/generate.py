@@ -26,6 +26,7 @@ from smartprof.decode.requests import Progress, Request
 from smartprof.decode.rounds import Decoder
 from smartprof.decode.sampling import Sampling
 from smartprof.decode.target import Target
+from smartprof.errors import InputError
 from smartprof.models.eagle3_config import default_taps
 from smartprof.models.loading import LoadedModel
 from smartprof.models.tokenizer import Tokenizer
@@ -39,6 +40,7 @@ LONGEST_MESSAGE = 64  # tokens that it may write; most that are longer never end
 TOP = 8  # probabilities kept
 LEAST_ANSWER = 8  # tokens; shorter ones teach nothing below the first step
 LOOK_FOR_LOOPS = 16  # rounds between two looks
+MOST_UNFIT = 2_000  # instructions in a row of which none may be asked
 MARK = "\u2402"
 
 
@@ -110,15 +112,22 @@ class Generator:
     def step(self, number: int) -> tuple[int, list[tuple[int, Example]]]:
         """Fill the batch from instruction `number` on and decode one token of each request.
 
-        Returns the next number, and what was finished.
+        Returns the next number, and what was finished. Raises InputError if no prompt is of the
+        length that is asked for.
         """
+        unfit = 0
         while self.decoder.batch < self.options.batch:
+            if unfit > MOST_UNFIT:
+                raise InputError(
+                    f"expected prompts of {self.options.shortest} to {self.options.longest} "
+                    f"tokens, got none in {MOST_UNFIT} instructions: allow others, or add material"
+                )
             if self._waiting:
                 admitted, instruction = self._waiting.pop()
             else:
                 admitted, instruction = number, self.seeds.draw(number, self.options.seed)
                 number += 1
-            self._admit(admitted, instruction)
+            unfit = 0 if self._admit(admitted, instruction) else unfit + 1
         self.decoder.round()
         for row, progress in enumerate(self.decoder.rows):
             log_prob, token = (x[row] for x in self.target.top)
@@ -129,10 +138,11 @@ class Generator:
         self.decoder.retire()
         return number, [x for x in done if x is not None]
 
-    def _admit(self, number: int, instruction: Instruction) -> None:
+    def _admit(self, number: int, instruction: Instruction) -> bool:
+        """Whether it is asked now."""
         if instruction.complete:
             if _plain(instruction.text) in self.forbidden:
-                return
+                return False
             tokens = self.tokenizer.chat(instruction.text)
             temperature = self._temperature(number, instruction.text)
             sampling = Sampling(temperature, seed=self.options.seed + 1)
@@ -143,12 +153,13 @@ class Generator:
             sampling = Sampling(ASKING, seed=self.options.seed)
             most = LONGEST_MESSAGE
         if not self.options.shortest <= len(tokens) <= self.options.longest:
-            return
+            return False
         kind = instruction.kind
         request = Request(instruction.text, kind, "training", tuple(tokens), most)
         self.decoder.admit(replace(request, sampling=sampling), number)
         if not instruction.complete:
             self._asked.add(number)
+        return True
 
     def _temperature(self, number: int, text: str) -> float:
         """Of the answer to a message; the most probable answer is given once."""

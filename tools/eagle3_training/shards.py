@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from smartprof.errors import InputError
+from smartprof.report.json_files import write_json
 
 DATA_FILE, INDEX_FILE = "data.json", "shards.jsonl"
 
@@ -63,10 +64,9 @@ class ShardFolder:
             InputError: it holds data of another target or of other settings.
         """
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
         path = folder / DATA_FILE
         if not path.exists():
-            path.write_text(json.dumps(dict(settings), indent=1) + "\n", "utf-8")
+            write_json(dict(settings), path)
         known = json.loads(path.read_text("utf-8"))
         for name in sorted(known.keys() | settings.keys()):
             if known.get(name) != settings.get(name):
@@ -87,7 +87,7 @@ class ShardFolder:
         path = self.folder / name
         save_file(_joined(sequences), path)
         answers = sum(len(x.top_id) for x in sequences)
-        entry = ShardEntry(name, _sha256(path), len(sequences), answers, last)
+        entry = ShardEntry(name, file_digest(path), len(sequences), answers, last)
         with (self.folder / INDEX_FILE).open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(entry)) + "\n")
         self.entries.append(entry)
@@ -129,7 +129,7 @@ class Shard:
 
     def __init__(self, path: Path, entry: ShardEntry) -> None:
         """Raises InputError if the file is not the one that was written."""
-        if not path.exists() or _sha256(path) != entry.sha256:
+        if not path.exists() or file_digest(path) != entry.sha256:
             raise InputError(
                 f"{path}: expected the shard of the index, got none or another: delete its line "
                 f"in {INDEX_FILE} to go on without it"
@@ -167,6 +167,7 @@ def _joined(sequences: Sequence[Example]) -> dict[str, Tensor]:
     return tensors
 
 
-def _sha256(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """Its sha256, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

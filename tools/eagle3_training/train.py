@@ -6,9 +6,9 @@ optimisers is kept beside the weights.
 
 from __future__ import annotations
 
+import io
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -25,6 +25,7 @@ from eagle3_training.loss import Judged, losses
 from eagle3_training.network import TrainableHead
 from smartprof.errors import InputError
 from smartprof.models.loading import DTYPES
+from smartprof.profile.atomic import write_atomically
 
 STATE_FILE, LOG_FILE = "state.pt", "log.jsonl"
 CLIP = 1.0
@@ -41,9 +42,12 @@ class TrainOptions:
     decay ** step. matrix_rate: learning rate of the layer's matrices, by Muon (Jordan, 2024);
     rate: of the norms and of the last matrix, by AdamW; both rise over `warmup`, a share of the
     steps, and fall as a cosine to `LEAST` of themselves. every: steps between lines of the log.
+    data, start: digests of the data and of the head that it goes on from.
     """
 
     steps: int
+    data: str
+    start: str = ""
     queries: int = 2048
     rollout: int = 4
     decay: float = 0.8
@@ -59,6 +63,9 @@ class Trainer:
     """A head in training, its optimisers, and how many updates it had."""
 
     def __init__(self, head: TrainableHead, options: TrainOptions) -> None:
+        """Raises InputError if this torch has no Muon."""
+        if not hasattr(torch.optim, "Muon"):
+            raise InputError(f"expected torch 2.9 or newer for training, got {torch.__version__}")
         self.head, self.options, self.done = head, options, 0
         matrices = [x for n, x in head.named_parameters() if x.dim() == 2 and n != "lm_head.weight"]
         others = [x for n, x in head.named_parameters() if x.dim() != 2 or n == "lm_head.weight"]
@@ -112,9 +119,9 @@ class Trainer:
             "head": self.head.state_dict(),
             "optimisers": [x.state_dict() for x in self.optimisers],
         }
-        path = folder / (STATE_FILE + ".new")
-        torch.save(state, path)
-        os.replace(path, folder / STATE_FILE)
+        content = io.BytesIO()
+        torch.save(state, content)
+        write_atomically(content.getvalue(), folder / STATE_FILE, force=True)
 
     def resume(self, folder: Path) -> None:
         """Go on from what `save` wrote, if there is anything.
@@ -128,8 +135,8 @@ class Trainer:
         state = torch.load(path, map_location=self.head.embedding.device, weights_only=True)
         if state["options"] != asdict(self.options):
             raise InputError(
-                f"{path}: expected a training with the same options, got one with "
-                f"{state['options']}: name another folder, or the same options"
+                f"{path}: expected a training with the same options and data, got one with "
+                f"{state['options']}: name another folder, or the same ones"
             )
         self.head.load_state_dict(state["head"])
         for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
