@@ -4,7 +4,7 @@
         [--candidates 64] [--steps 4]
 
 The trees of a round are drawn at random and grown in a number of equal draft steps to so many
-candidates per request, whatever the policy answers: every decision then sees as much as it ever can.
+candidates per request, whatever the policy answers: every decision then sees as much as it can.
 Needs no model. Prints the median and spread over rounds for each policy named, and the share of a
 plain round of this batch by the profile. Bar: 1 ms for `smart` at batch 32 with 64 candidates.
 """

@@ -39,10 +39,29 @@ def allocate(
     ranked: float64 [K], path probabilities, descending. seconds, pad_to: [> = K + 1], round seconds
     of verifying N nodes and the size that the pass is padded to for it. Ties go to the smaller N.
     """
-    objective = -theta * seconds[: len(ranked) + 1]
-    objective[1:] += ranked.cumsum()
+    objective = _objective(ranked, seconds, theta)
     count = int(objective.argmax())
     return Allocation(count, int(pad_to[count]), float(objective[count]))
+
+
+def allocate_to_first_drop(
+    ranked: Floats, seconds: Floats, pad_to: NDArray[np.integer], theta: float
+) -> Allocation:
+    """The prefix that adding nodes until the objective first fails to rise ends with.
+
+    What `allocate` is compared with; exact for convex costs only. Arguments as there.
+    """
+    objective = _objective(ranked, seconds, theta)
+    falls = np.flatnonzero(np.diff(objective) <= 0)
+    count = int(falls[0]) if falls.size else len(ranked)
+    return Allocation(count, int(pad_to[count]), float(objective[count]))
+
+
+def _objective(ranked: Floats, seconds: Floats, theta: float) -> Floats:
+    """Tokens, net of seconds at `theta`, of verifying 0, 1, ... of the best nodes."""
+    objective = -theta * seconds[: len(ranked) + 1]
+    objective[1:] += ranked.cumsum()
+    return objective
 
 
 def no_step_can_pay(frontier: Floats, step_seconds: Floats, theta: float) -> bool:

@@ -132,12 +132,10 @@ class Smart(Policy):
         leaves = self._open_leaves(round)
         if leaves.size == 0:
             return NO_NODES
-        masses = forest.path_prob[leaves]
-        width = self._width(round, masses)
-        if width == 0:
-            return NO_NODES
-        self._step = (forest.size, float(masses[:width].sum()))
-        return leaves[:width]
+        chosen = self._expanded(round, leaves)
+        if chosen.size:
+            self._step = (forest.size, float(forest.path_prob[chosen].sum()))
+        return chosen
 
     def cut(self, round: Round) -> Cut:
         """The nodes worth verifying over all requests, and the size the pass is padded to.
@@ -227,27 +225,32 @@ class Smart(Policy):
         order = (-forest.path_prob[leaves]).argsort(kind="stable")
         return leaves[order[: min(spare, self._most(round))]]
 
-    def _width(self, round: Round, masses: NDArray[np.float64]) -> int:
-        """How many of the leaves, sorted by their path probabilities `masses`, to expand."""
+    def _expanded(self, round: Round, leaves: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Those of the open leaves, most probable first, that the next draft step expands."""
+        masses = round.forest.path_prob[leaves]
         theta, prices = self._theta(round), self._priced(round)
         if no_step_can_pay(masses, prices.step_seconds, theta):
-            return 0
+            return NO_NODES
         ranked, allocation = self._allocation(round)
         chosen = round.forest.path_prob[ranked[: allocation.count]]
         larger = prices.envelope.seconds[allocation.count :]
         ratio = self._ratio(round).value
-        return best_width(masses, ratio, chosen[::-1], larger, prices.step_seconds, theta)
+        width = best_width(masses, ratio, chosen[::-1], larger, prices.step_seconds, theta)
+        return leaves[:width]
 
     def _allocation(self, round: Round) -> tuple[NDArray[np.int64], Allocation]:
-        """Usable nodes by path probability, parents before children, and the best prefix."""
+        """Usable nodes, those chosen in front, and how many these are."""
+        ranked, envelope = self._ranked(round), self._priced(round).envelope
+        masses = round.forest.path_prob[ranked]
+        return ranked, allocate(masses, envelope.seconds, envelope.pad_to, self._theta(round))
+
+    def _ranked(self, round: Round) -> NDArray[np.int64]:
+        """Usable nodes by path probability, parents before children, as many as can be priced."""
         forest, batch = round.forest, round.batch
-        envelope = self._priced(round).envelope
         reach = round.reach(self.options.depth)
         usable = (forest.depth[batch:] <= reach[forest.request[batch:]]).nonzero()[0] + batch
         order = (-forest.path_prob[usable]).argsort(kind="stable")
-        ranked = usable[order[: len(envelope.seconds) - 1]]
-        masses = forest.path_prob[ranked]
-        return ranked, allocate(masses, envelope.seconds, envelope.pad_to, self._theta(round))
+        return usable[order[: len(self._priced(round).envelope.seconds) - 1]]
 
     def _priced(self, round: Round) -> _Prices:
         """Verify and draft-step seconds of this batch near this context."""

@@ -11,10 +11,11 @@ from smartprof.policies.options import parse_options
 from smartprof.policies.plain import Plain
 from smartprof.policies.smart import Smart
 from smartprof.policies.smart_paper import SmartPaper
+from smartprof.policies.smart_without import SmartWithout
 from smartprof.policies.static import Static
 
 POLICIES: dict[str, type[Policy]] = {
-    x.name: x for x in (Plain, Chain, Static, Eagle2, Cap, SmartPaper, Smart)
+    x.name: x for x in (Plain, Chain, Static, Eagle2, Cap, SmartPaper, Smart, SmartWithout)
 }
 
 
