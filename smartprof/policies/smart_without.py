@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from smartprof.policies.allocation import Allocation, allocate, allocate_to_first_drop
+from smartprof.policies.allocation import Allocation, Ranked, allocate, allocate_to_first_drop
 from smartprof.policies.base import Round
 from smartprof.policies.options import one_of
 from smartprof.policies.ranking import rank_within
 from smartprof.policies.smart import Smart, SmartOptions
+
+if TYPE_CHECKING:
+    from smartprof.profile.envelope import Envelope
 
 FIXED_DEPTH = 5  # layers, EAGLE-2's
 BEAM = 8  # nodes expanded per layer and request
@@ -55,35 +58,26 @@ class SmartWithout(Smart):
         request, masses = forest.request[newest], forest.path_prob[newest]
         return newest[(rank_within(request, masses) < BEAM) & (forest.depth[newest] < FIXED_DEPTH)]
 
-    def _allocation(self, round: Round) -> tuple[NDArray[np.int64], Allocation]:
-        part = self.options.part
-        if part not in ("joint", "exact"):
-            return super()._allocation(round)
-        ranked, theta = self._ranked(round), self._theta(round)
-        envelope, masses = self._priced(round).envelope, round.forest.path_prob[ranked]
-        if part == "exact":
-            return ranked, allocate_to_first_drop(masses, envelope.seconds, envelope.pad_to, theta)
-        rank = rank_within(round.forest.request[ranked], masses)
-        chosen = (
-            rank < _own_counts(round, ranked, envelope.seconds, theta)[round.forest.request[ranked]]
-        )
-        count = int(chosen.sum())
-        order = np.concatenate([ranked[chosen], ranked[~chosen]])
-        value = float(masses[chosen].sum() - theta * envelope.seconds[count])
-        return order, Allocation(count, int(envelope.pad_to[count]), value)
+    def _allocation(self, round: Round) -> Allocation:
+        envelope, theta = self._priced(round).envelope, self._theta(round)
+        if self.options.part == "exact":
+            ranked = self._ranked(round)
+            return allocate_to_first_drop(ranked, envelope.seconds, envelope.pad_to, theta)
+        if self.options.part == "joint":
+            return _each_alone(round, self._ranked(round), envelope, theta)
+        return super()._allocation(round)
 
 
-def _own_counts(
-    round: Round, ranked: NDArray[np.int64], seconds: NDArray[np.float64], theta: float
-) -> NDArray[np.int64]:
-    """int64 [B]: nodes of each request's own best tree, when the others have as many.
-
-    ranked: nodes by falling path probability. seconds: [> 0] of verifying 0, 1, ... nodes in all.
-    """
-    batch, counts = round.batch, []
-    share = seconds[::batch] / batch  # of 0, 1, ... nodes each
-    for request in range(batch):
-        own = round.forest.path_prob[ranked[round.forest.request[ranked] == request]]
-        own = own[: len(share) - 1]
-        counts.append(allocate(own, share, np.arange(len(share)), theta).count)
-    return np.array(counts)
+def _each_alone(round: Round, ranked: Ranked, envelope: Envelope, theta: float) -> Allocation:
+    """Each request's own best tree, if the others had as many nodes."""
+    batch = round.batch
+    share = envelope.seconds[::batch] / batch  # of 0, 1, ... nodes each
+    request = round.forest.request[ranked.node]
+    chosen = np.zeros(len(ranked.node), np.bool_)
+    for row in range(batch):
+        own = (request == row).nonzero()[0][: len(share) - 1]
+        alone = allocate(Ranked(own, ranked.worth[own]), share, np.arange(len(share)), theta)
+        chosen[alone.nodes] = True
+    count, worth = int(chosen.sum()), ranked.worth[chosen]
+    value = float(worth.sum() - theta * envelope.seconds[count])
+    return Allocation(ranked.node[chosen], worth, int(envelope.pad_to[count]), value)
