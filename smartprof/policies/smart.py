@@ -262,9 +262,13 @@ class Smart(Policy):
         request = forest.request[usable]
         kappa = prices.context_seconds * (round.context_lens - round.context)
         worth = forest.path_prob[usable] - self._theta(round) * kappa[request]
-        forced = rank_within(request, worth) < self.options.floor
-        order = np.lexsort((-worth, ~forced))[: len(prices.envelope.seconds) - 1]
-        return Ranked(usable[order], worth[order], int(forced[order].sum()))
+        order = (-worth).argsort(kind="stable")
+        forced = 0
+        if self.options.floor:
+            first = rank_within(request, worth)[order] < self.options.floor
+            order, forced = np.concatenate([order[first], order[~first]]), int(first.sum())
+        most = len(prices.envelope.seconds) - 1
+        return Ranked(usable[order[:most]], worth[order[:most]], min(forced, most))
 
     def _priced(self, round: Round) -> _Prices:
         """Verify and draft-step seconds of this batch near this context."""
