@@ -33,7 +33,10 @@ from smartprof.profile.files import load_profile, save_profile
 from tests.profiles import make_profile
 from tests.tiny_model import MAX_CONTEXT, byte_tokenizer, write_tiny_model
 
-NOTES = re.compile(r"(device cpu|auto took cpu): .*|loaded .* in .* s|an unfinished .*|warning: .*")
+NOTES = re.compile(
+    r"(device cpu|auto took cpu): .*|loaded .* in .* s|an unfinished .*|warning: .*"
+    r"|(no --acceptance: |acceptance from ).*"
+)
 RUN_FIELDS = {
     "policy": str,
     "drafter": str,

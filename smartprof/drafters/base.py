@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from smartprof.policies.base import Outcome
 from smartprof.trees.forest import Children, Forest
-from smartprof.trees.reliability import SourceRecord
+from smartprof.trees.reliability import AcceptanceRecord
 
 if TYPE_CHECKING:
     from smartprof.models.cache import KVCache
@@ -121,6 +121,6 @@ class Drafter(ABC):
             if statistics[name].shape != found.shape:
                 raise ValueError(f"expected {name} of {found.shape}, got {statistics[name].shape}")
 
-    def record(self) -> Mapping[str, SourceRecord]:
-        """How its probabilities held so far, by source; empty where no record was kept."""
-        return {}
+    def record(self) -> AcceptanceRecord | None:
+        """How its probabilities held so far; between rounds. None where no record is kept."""
+        return None

@@ -16,7 +16,7 @@ from smartprof.drafters.drafted_round import DraftedRound
 from smartprof.policies.base import Outcome
 from smartprof.trees.acceptance import Calibration, Labelled, Proposals
 from smartprof.trees.forest import Children, Forest
-from smartprof.trees.reliability import NO_EVENTS, Reliability, SourceRecord
+from smartprof.trees.reliability import NO_EVENTS, AcceptanceRecord, Reliability, SourceRecord
 
 if TYPE_CHECKING:
     from smartprof.models.cache import KVCache
@@ -140,13 +140,14 @@ class CalibratedDrafter(Drafter):
         """Those of the drafter."""
         self.inner.recall(statistics)
 
-    def record(self) -> dict[str, SourceRecord]:
+    def record(self) -> AcceptanceRecord:
         """Of all sources, with the last round judged by what followed until now."""
         self._judge()
-        return {
+        sources = {
             x: SourceRecord(Labelled.joined(self._labels[x]), self._selected[x])
             for x in self.sources
         }
+        return AcceptanceRecord(sources, self.statistics())
 
     def _judge(self) -> None:
         """Learn from the last round drafted, once."""

@@ -194,7 +194,7 @@ class Calibration:
             slope, information = found._slope_and_information(seen)
             precision = self.precision + weight * information
             pull = self.precision @ (self.weights - found.weights)
-            step: Floats = np.linalg.solve(precision, weight * slope + pull)
+            step = np.linalg.solve(precision, weight * slope + pull).astype(np.float64)
             found = Calibration(found.weights + _damped(step), precision)
             if np.abs(step).max() < TOLERANCE:
                 break

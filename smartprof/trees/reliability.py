@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,8 +41,8 @@ class Reliability:
         place = np.minimum((probability * BINS).astype(np.int64), BINS - 1)
         return cls(
             np.bincount(place, minlength=BINS),
-            np.bincount(place, probability, BINS),
-            np.bincount(place, right, BINS),
+            np.bincount(place, probability, BINS).astype(np.float64),
+            np.bincount(place, right, BINS).astype(np.float64),
         )
 
     def __add__(self, other: Reliability) -> Reliability:
@@ -118,3 +119,19 @@ class SourceRecord:
 
     labelled: Labelled
     selected: Reliability
+
+
+@dataclass(frozen=True, eq=False)
+class AcceptanceRecord:
+    """What a drafter leaves behind after a run.
+
+    sources: by name. statistics: what it counted to correct its probabilities, float64 [2, k] each.
+    """
+
+    sources: Mapping[str, SourceRecord]
+    statistics: Mapping[str, NDArray[np.float64]]
+
+    @property
+    def selected(self) -> Reliability:
+        """Of all sources."""
+        return sum((x.selected for x in self.sources.values()), NO_EVENTS)
