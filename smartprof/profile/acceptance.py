@@ -23,6 +23,7 @@ from smartprof.profile.part import Part, require_utc
 from smartprof.profile.schema import Count, ModelKey, Name, Percent, Remark, Tally
 
 ACCEPTANCE_VERSION: Literal[1] = 1
+NO_VERSION = "no version"
 
 Weight = Annotated[float, Field(ge=-1e3, le=1e3)]
 Statistic = Annotated[float, Field(ge=0, le=1e12)]
@@ -159,7 +160,7 @@ def load_acceptance(path: Path) -> AcceptanceFile:
         ) from error
     except ValueError as error:  # not UTF-8, or not JSON
         raise InputError(f"{path}: expected an acceptance file, got: {error}") from error
-    version = value.get("schema_version", "none") if isinstance(value, dict) else "none"
+    version = value.get("schema_version", NO_VERSION) if isinstance(value, dict) else NO_VERSION
     if type(version) is not int or version != ACCEPTANCE_VERSION:
         raise InputError(
             f"{path}: expected an acceptance file of schema_version {ACCEPTANCE_VERSION}, got "

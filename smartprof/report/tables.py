@@ -164,8 +164,8 @@ def runs_table(runs: Sequence[Run], heading: str, sampling: Sampling = GREEDY) -
 
 def calibration_table(runs: Sequence[Run]) -> Table:
     """How well path probabilities held, one line per policy and batch that verified drafts."""
-    table = _table("expected calibration error of path probabilities, verified against accepted")
-    for name in ("policy", "batch", "nodes", "error"):
+    table = _table("path probabilities of verified nodes")
+    for name in ("policy", "batch", "nodes", "expected calibration error"):
         table.add_column(name, justify="left" if name == "policy" else "right")
     for run in runs:
         if run.category is None and run.calibration_error is not None:
