@@ -394,14 +394,14 @@ def test_the_same_command_twice_gives_the_same_tokens(place: Place) -> None:
 
 def test_acceptance_is_learned_saved_and_started_from(place: Place) -> None:
     path, judged = place.folder / "a.json", place.folder / "judged.json"
-    options = ("--policy", "eagle2:m=6,smart", "--batch", 2, "--save-acceptance")
+    options = ("--policy", "eagle2:m=6,chain", "--batch", 2, "--save-acceptance")
     result = smartprof(*place.decode(*options, path))
     assert result.code == 0, result
     said = [x for x in result.err.splitlines() if x.startswith("no --acceptance: ")]
     assert len(said) == 1
     assert result.err.splitlines()[-1] == f"wrote {path}"
     assert "path probabilities of verified nodes" in result.out
-    assert re.search(r"^ smart +2 +\d+ +\d+\.\d % $", result.out, re.MULTILINE)
+    assert re.search(r"^ chain +2 +\d+ +\d+\.\d % +$", result.out, re.MULTILINE)
     learned = json.loads(path.read_text(encoding="utf-8"))
     assert learned["provenance"]["workloads"] == ["prompts.jsonl, held-out"]
     assert learned["sources"]["ngram"]["labels"] > 50
