@@ -214,6 +214,16 @@ def test_the_error_is_the_one_computed_by_hand() -> None:
     assert NO_EVENTS.error is None
 
 
+def test_noise_is_the_error_that_right_probabilities_show() -> None:
+    rng = np.random.default_rng(9)
+    probability = rng.uniform(0, 1, 600)
+    found = [Reliability.of(probability, rng.random(600) < probability) for _ in range(200)]
+    errors = [x.error for x in found if x.error is not None]
+    assert len(errors) == 200
+    assert found[0].noise == pytest.approx(np.mean(errors), rel=0.1)
+    assert NO_EVENTS.noise is None
+
+
 def test_places_are_counted_by_depth_and_rank() -> None:
     seen = Labelled.of(
         [1, 1, 4, 4, 9],

@@ -24,7 +24,7 @@ from smartprof.profile.acceptance import (
     save_acceptance,
 )
 from smartprof.profile.schema import ModelKey
-from smartprof.trees.acceptance import Calibration, Labelled
+from smartprof.trees.acceptance import Calibration, Labelled, Proposals
 from smartprof.trees.reliability import AcceptanceRecord, Reliability, SourceRecord
 from tests.test_acceptance import WEIGHTS, sampled
 
@@ -91,6 +91,19 @@ def test_the_file_holds_the_fit_of_the_labels_their_counts_and_errors(path: Path
     assert errors.calibrated_pct == pytest.approx(100 * calibrated)
     assert errors.stated_pct is not None and errors.stated_pct > errors.calibrated_pct
     assert errors.cumulative_pct == errors.stated_pct
+
+
+def test_the_page_of_code_in_the_documentation_reads_the_file(path: Path) -> None:
+    text = (Path(__file__).parents[1] / "docs" / "acceptance.md").read_text(encoding="utf-8")
+    code = text.partition("```python\n")[2].partition("```")[0]
+    names: dict[str, Any] = {}
+    exec(code, names)
+    source = load_acceptance(path).sources["ngram"]
+    ours = Calibration(np.array(source.weights), np.array(source.precision))
+    for stated, depth in (([0.6, 0.3, 0.05], 1), ([0.7], 4), ([0.5, 0.5], 2), ([0.01, 1e-5], 9)):
+        proposals, _ = Proposals.sort([0] * len(stated), stated, [depth] * len(stated))
+        theirs = names["calibrated"](path, "ngram", stated, depth)
+        np.testing.assert_allclose(theirs, ours.calibrated(proposals), rtol=1e-9)
 
 
 def test_a_saved_file_is_not_replaced_unless_asked(path: Path) -> None:

@@ -70,6 +70,19 @@ class Reliability:
         return float(np.abs(self.probability - self.right).sum() / self.size)
 
     @property
+    def noise(self) -> float | None:
+        """Error that right probabilities would show with as many independent events, on average.
+
+        ``sqrt(2 / pi) * sum over bins of sqrt(count * mean * (1 - mean)) / size``; None without
+        events. An error of this size says nothing against the probabilities.
+        """
+        if not self.size:
+            return None
+        mean = self.probability / np.maximum(self.count, 1)
+        spread = np.sqrt(self.count * mean * (1 - mean)).sum()
+        return float(np.sqrt(2 / np.pi) * spread / self.size)
+
+    @property
     def bins(self) -> list[ReliabilityBin]:
         """The bins that have events."""
         return [
