@@ -158,6 +158,23 @@ def test_learning_round_by_round_ends_where_one_fit_of_everything_does() -> None
     assert (np.abs(batch.weights) > 3 * deviation).any()  # there was something to learn
 
 
+@pytest.mark.parametrize(("stated", "chance"), [(0.99, 0.05), (0.01, 0.9)])
+def test_learning_does_not_overshoot_where_a_drafter_is_far_off(
+    stated: float, chance: float
+) -> None:
+    rng = np.random.default_rng(10)
+    found = Calibration.identity()
+    for _ in range(60):
+        nodes = np.arange(32)
+        kept = rng.random(32) < 0.5  # the others state what is true
+        values = np.where(kept, stated, 0.5)
+        right = rng.random(32) < np.where(kept, chance, 0.5)
+        found = found.updated(Labelled.of(nodes, values, np.ones(32), right))
+    proposals, _ = Proposals.sort([0, 1], [stated, 0.5], [1, 1])
+    values = found.calibrated(proposals)
+    assert values == pytest.approx([chance, 0.5], abs=0.08)
+
+
 def test_labels_that_repeat_each_other_can_be_counted_once() -> None:
     seen = sampled(np.random.default_rng(4), 200, WEIGHTS)
     once = Calibration.identity().fitted(seen)

@@ -28,6 +28,7 @@ from smartprof.trees.reliability import (
 )
 
 Statistics = dict[str, list[list[float]]]
+Records = Sequence[tuple[LaneResult, AcceptanceRecord]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,9 +82,6 @@ def learned_file(
         statistics=statistics,
         sources=sources,
     )
-
-
-Records = Sequence[tuple[LaneResult, AcceptanceRecord]]
 
 
 def _seen(source: str, records: Records) -> _Seen:

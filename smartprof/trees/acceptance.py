@@ -29,6 +29,7 @@ LEAST_STATED = 1e-4  # what is stated below this is taken for this
 LEAST_REST = 1e-3  # nothing is certain
 LEAST_MARGIN = 0.005  # what a best sibling that was not proposed counts as
 MOST_SCORE = 30.0
+MOST_MOVED = 2.0  # of log odds in one Newton step
 MOST_NEWTON_STEPS = 50
 TOLERANCE = 1e-9  # of the weights, where Newton's method ends
 
@@ -180,7 +181,8 @@ class Calibration:
             return self
         slope, information = self._slope_and_information(seen)
         precision = self.precision + information
-        return Calibration(self.weights + np.linalg.solve(precision, slope), precision)
+        step = np.linalg.solve(precision, slope).astype(np.float64)
+        return Calibration(self.weights + _damped(step, seen.proposals), precision)
 
     def fitted(self, seen: Labelled, weight: float = 1.0) -> Calibration:
         """The posterior after many labels at once, with this one as the prior: Newton's method.
@@ -195,7 +197,7 @@ class Calibration:
             precision = self.precision + weight * information
             pull = self.precision @ (self.weights - found.weights)
             step = np.linalg.solve(precision, weight * slope + pull).astype(np.float64)
-            found = Calibration(found.weights + _damped(step), precision)
+            found = Calibration(found.weights + _damped(step, seen.proposals), precision)
             if np.abs(step).max() < TOLERANCE:
                 break
         return found
@@ -219,6 +221,7 @@ def _shares(score: Floats, proposals: Proposals) -> Floats:
     return odds / (1.0 + np.bincount(proposals.group, odds))[proposals.group]
 
 
-def _damped(step: Floats) -> Floats:
-    """A step of at most 1 in each weight: far from the mode Newton's may overshoot."""
-    return step / max(1.0, float(np.abs(step).max()))
+def _damped(step: Floats, proposals: Proposals) -> Floats:
+    """A step that moves no child's log odds too far: away from the mode Newton's overshoots."""
+    moved = float(np.abs(proposals.features @ step).max())
+    return step / max(1.0, moved / MOST_MOVED)
