@@ -77,7 +77,7 @@ def test_exactly_the_children_of_nodes_on_the_path_are_judged(seed: int) -> None
     batch = int(rng.integers(1, 4))
     forest = random_forest(rng, batch, 14, vocab=3)
     followed = [rng.integers(0, 3, rng.integers(0, 6)).tolist() for _ in range(batch)]
-    drafted = DraftedRound("ngram", batch)
+    drafted = DraftedRound(batch)
     for grown, children in layers(forest):
         drafted.note(grown, children)
     for request, tokens in enumerate(followed):
@@ -96,7 +96,7 @@ def test_exactly_the_children_of_nodes_on_the_path_are_judged(seed: int) -> None
 
 def test_a_forest_that_was_not_grown_from_the_proposals_is_refused() -> None:
     forest = Forest.roots(np.array([1, 2]))
-    drafted = DraftedRound("ngram", 2)
+    drafted = DraftedRound(2)
     children = Children.checked([0, 1], [3, 4], [0.5, 0.5])
     drafted.note(forest, children)
     with pytest.raises(ValueError, match="expected a forest of 4 nodes"):
@@ -238,6 +238,18 @@ def test_each_source_has_a_calibration_of_its_own() -> None:
         assert found[other].labelled.size == found[other].selected.size == 0
         assert drafter.calibrations[source].weights.any()
         assert not drafter.calibrations[other].weights.any()
+
+
+def test_two_sources_that_draft_the_same_round_are_both_judged() -> None:
+    drafter = CalibratedDrafter(TwoSources(), keep_labels=True)
+    drafter.admit(0, [1, 2, 3, 1, 2, 3, 1])
+    for source in drafter.sources:
+        drafter.begin(source)
+        forest = Forest.roots(np.array([1]))
+        drafter.expand(forest, forest.frontier)
+    drafter.commit(0, [2])
+    for found in drafter.record().sources.values():
+        assert found.labelled.right.tolist() == [True]
 
 
 def test_tokens_of_undrafted_rounds_judge_the_last_drafted_one_once() -> None:

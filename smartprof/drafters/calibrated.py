@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 class CalibratedDrafter(Drafter):
     """Proposes what `inner` proposes; each source has a calibration of its own.
 
-    Proposals of a round are judged when the next one is drafted, by all tokens committed in
-    between, and the calibration of the round's source is updated unless it is frozen.
+    Proposals of a round are judged when its source drafts the next time, by all tokens committed
+    in between, and the source's calibration is updated unless it is frozen.
     """
 
     def __init__(
@@ -46,8 +46,7 @@ class CalibratedDrafter(Drafter):
         self._labels: dict[str, list[Labelled]] = {x: [] for x in inner.sources}
         self._selected = dict.fromkeys(inner.sources, NO_EVENTS)
         self._source = inner.sources[-1]
-        self._round: DraftedRound | None = None
-        self._requests: dict[int, int] = {}  # rows to requests of that round
+        self._rounds: dict[str, DraftedRound] = {}  # the last of each source, not yet judged
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -89,31 +88,30 @@ class CalibratedDrafter(Drafter):
         self.inner.admit(row, tokens)
 
     def commit(self, row: int, tokens: Sequence[int]) -> None:
-        """Also what the last round drafted is judged by."""
-        if self._round is not None and row in self._requests:
-            self._round.follow(self._requests[row], tokens)
+        """Also what the last rounds drafted are judged by."""
+        for drafted in self._rounds.values():
+            drafted.follow(row, tokens)
         self.inner.commit(row, tokens)
 
     def release(self, row: int) -> None:
         """What was proposed for the request is still judged."""
-        self._requests.pop(row, None)
+        for drafted in self._rounds.values():
+            drafted.release(row)
         self.inner.release(row)
 
     def move(self, source: int, target: int) -> None:
-        """The request keeps its place in the round that is to be judged."""
-        if source in self._requests:
-            self._requests[target] = self._requests.pop(source)
+        """The request keeps its place in the rounds that are to be judged."""
+        for drafted in self._rounds.values():
+            drafted.move(source, target)
         self.inner.move(source, target)
 
     def expand(self, forest: Forest, nodes: NDArray[np.int64]) -> Children:
         """The drafter's children, calibrated."""
         if forest.size == forest.num_requests:  # a new round
-            self._judge()
-            self._round = DraftedRound(self._source, forest.num_requests)
-            self._requests = {x: x for x in range(forest.num_requests)}
-        assert self._round is not None
+            self._judge(self._source)
+            self._rounds[self._source] = DraftedRound(forest.num_requests)
         stated = self.inner.expand(forest, nodes)
-        self._round.note(forest, stated)
+        self._rounds[self._source].note(forest, stated)
         depth = forest.depth[stated.parent] + 1
         proposals, order = Proposals.sort(stated.parent, stated.conditional, depth)
         conditional = np.empty_like(stated.conditional)
@@ -141,20 +139,21 @@ class CalibratedDrafter(Drafter):
         self.inner.recall(statistics)
 
     def record(self) -> AcceptanceRecord:
-        """Of all sources, with the last round judged by what followed until now."""
-        self._judge()
+        """Of all sources, with their last rounds judged by what followed until now."""
+        for source in self.sources:
+            self._judge(source)
         sources = {
             x: SourceRecord(Labelled.joined(self._labels[x]), self._selected[x])
             for x in self.sources
         }
         return AcceptanceRecord(sources, self.statistics())
 
-    def _judge(self) -> None:
-        """Learn from the last round drafted, once."""
-        if self._round is None:
+    def _judge(self, source: str) -> None:
+        """Learn from the last round of a source, once."""
+        drafted = self._rounds.pop(source, None)
+        if drafted is None:
             return
-        source, seen = self._round.source, self._round.labelled()
-        self._round, self._requests = None, {}
+        seen = drafted.labelled()
         if not self._frozen:
             self.calibrations[source] = self.calibrations[source].updated(seen)
         if self._keep_labels:

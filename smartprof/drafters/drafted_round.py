@@ -19,10 +19,13 @@ class DraftedRound:
     """The proposals of one round, node by node of its forest, and what followed each root.
 
     Relies on a round's children being appended to its forest in the order of the proposals.
+    Requests are told apart by their rows, which may change after the round.
     """
 
-    def __init__(self, source: str, num_requests: int) -> None:
-        self.source, self._roots = source, num_requests
+    def __init__(self, num_requests: int) -> None:
+        self._roots = num_requests
+        self._request_of = {x: x for x in range(num_requests)}  # by present row
+        self._deepest = 0
         self._children: list[Children] = []
         self._request: list[NDArray[np.int32]] = []
         self._depth: list[NDArray[np.int32]] = []
@@ -42,10 +45,22 @@ class DraftedRound:
         self._request.append(forest.request[children.parent])
         self._depth.append(forest.depth[children.parent] + 1)
         self._size += len(children.parent)
+        self._deepest = max(self._deepest, int(self._depth[-1].max(initial=0)))
 
-    def follow(self, request: int, tokens: Sequence[int]) -> None:
-        """Take in tokens that were committed behind the root of `request`, in order."""
-        self._followed[request].extend(tokens)
+    def follow(self, row: int, tokens: Sequence[int]) -> None:
+        """Take in tokens that a row committed, in order; of a row that came later, nothing."""
+        if row in self._request_of:
+            followed = self._followed[self._request_of[row]]
+            followed.extend(tokens[: self._deepest - len(followed)])
+
+    def release(self, row: int) -> None:
+        """Its request has ended."""
+        self._request_of.pop(row, None)
+
+    def move(self, source: int, target: int) -> None:
+        """A request has another row now."""
+        if source in self._request_of:
+            self._request_of[target] = self._request_of.pop(source)
 
     def labelled(self) -> Labelled:
         """The proposals whose place the target has reached and gone beyond."""
@@ -56,7 +71,7 @@ class DraftedRound:
         target_token, known = self._followed_at(request, depth)
         right = known & (np.concatenate([x.token for x in self._children]) == target_token)
         on_path = np.concatenate([np.ones(self._roots, np.bool_), right])
-        for level in range(2, int(depth.max()) + 1):
+        for level in range(2, self._deepest + 1):
             nodes = (depth == level).nonzero()[0]
             on_path[self._roots + nodes] &= on_path[parent[nodes]]
         judged = known & on_path[parent]
