@@ -32,7 +32,7 @@ BAR_PCT = 3.0  # expected calibration error on the held-out split
 
 def main() -> None:
     """Parse, fit on development, judge on held-out."""
-    arguments = _parser().parse_args()
+    arguments = parse()
     with tempfile.TemporaryDirectory() as folder:
         path = arguments.save or Path(folder) / "acceptance.json"
         fitted = _decode(arguments, "development", AcceptanceRequest(save=path))
@@ -54,7 +54,8 @@ def main() -> None:
     print(f"{'within' if error <= BAR_PCT else 'ABOVE'} the bar of {BAR_PCT:g} %")
 
 
-def _parser() -> argparse.ArgumentParser:
+def parse(command: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options, of the command line unless told otherwise."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--profile", required=True)
     parser.add_argument("--drafter", default="auto")
@@ -65,14 +66,23 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--per-category", type=int, default=None)
     parser.add_argument("--max-new-tokens", type=int, default=96)
     parser.add_argument("--save", type=Path, default=None, help="keep the acceptance file here")
-    return parser
+    return parser.parse_args(command)
 
 
 def _decode(
     arguments: argparse.Namespace, split: str, acceptance: AcceptanceRequest
 ) -> DecodeReport:
     """Decode one split of the bundled prompts, greedily, all categories mixed."""
-    request = DecodeRequest(
+    request = decode_request(arguments, split, acceptance)
+    with Progress(disable=True) as progress:
+        return decode_report(request, lambda x: print(x, file=sys.stderr), progress)
+
+
+def decode_request(
+    arguments: argparse.Namespace, split: str, acceptance: AcceptanceRequest
+) -> DecodeRequest:
+    """What `smartprof decode` would make of it."""
+    return DecodeRequest(
         profile=arguments.profile,
         policies=tuple(arguments.policy.split(",")),
         batches=tuple(int(x) for x in arguments.batch.split(",")),
@@ -95,8 +105,6 @@ def _decode(
         force=True,
         acceptance=acceptance,
     )
-    with Progress(disable=True) as progress:
-        return decode_report(request, lambda x: print(x, file=sys.stderr), progress)
 
 
 def print_errors(found: AcceptanceFile) -> None:

@@ -77,7 +77,7 @@ class DecodeReport:
     sampling: Sampling
     stop: tuple[str, ...]
     tokenizer: Tokenizer
-    acceptance: AcceptanceFile | None = None
+    acceptance: AcceptanceFile | None
 
     def text(self, answer: Answer) -> str:
         """What a user reads of an output: no special tokens, nothing from a stop string on."""
