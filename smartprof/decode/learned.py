@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -158,7 +158,7 @@ def _places(seen: Labelled, known: Sequence[PlaceRow]) -> list[PlaceRow]:
 
 
 def _mean_statistics(records: Records) -> Statistics:
-    """Of the lanes that drafted: they started alike, so means are what one lane may start from."""
-    drafted = [x.statistics for _, x in records if any(y.labelled.size for y in x.sources.values())]
-    found: Mapping[str, object] = drafted[0] if drafted else {}
-    return {x: np.mean([y[x] for y in drafted], axis=0).tolist() for x in found}
+    """Of the lanes that drafted, else of all: they started alike, so another may start there."""
+    drafted = [x for _, x in records if any(y.labelled.size for y in x.sources.values())]
+    counted = [x.statistics for x in drafted or [x for _, x in records]]
+    return {x: np.mean([y[x] for y in counted], axis=0).tolist() for x in counted[0]}

@@ -26,7 +26,7 @@ ACCEPTANCE_VERSION: Literal[1] = 1
 NO_VERSION = "no version"
 
 Weight = Annotated[float, Field(ge=-1e3, le=1e3)]
-Statistic = Annotated[float, Field(ge=0, le=1e12)]
+Statistic = Annotated[float, Field(gt=0, le=1e12)]  # priors are counted
 
 
 class DrafterKey(Part):
