@@ -304,11 +304,21 @@ def decode(
     trace: Annotated[
         Path | None, typer.Option(help="Write every round and request here (npz).")
     ] = None,
+    acceptance: Annotated[
+        Path | None, typer.Option(help="Start from the acceptance that this file holds.")
+    ] = None,
+    freeze: Annotated[
+        bool, typer.Option("--freeze", help="Learn no probabilities while decoding.")
+    ] = False,
+    save_acceptance: Annotated[
+        Path | None, typer.Option(help="Write here what was learned of the drafter's acceptance.")
+    ] = None,
     show_text: Annotated[bool, typer.Option("--text", help="Print the decoded texts.")] = False,
     force: Force = False,
 ) -> None:
     """Decode prompts under a profile, losslessly, and report the speedup over plain decoding."""
     from smartprof.commands import DecodeRequest, decode_report
+    from smartprof.decode.acceptance import AcceptanceRequest
     from smartprof.decode.sampling import Sampling
     from smartprof.report.plots import require_plottable
 
@@ -333,13 +343,14 @@ def decode(
         sampling=Sampling(temperature, top_k, top_p, min_p, repetition_penalty, seed),
         stop=tuple(stop or ()),
         require_measured=require_measured,
-        files=tuple(x for x in (json_path, plot, trace) if x),
+        files=tuple(x for x in (json_path, plot, trace, save_acceptance) if x),
         force=force,
+        acceptance=AcceptanceRequest(acceptance, freeze, save_acceptance, _command_line()),
     )
     with _progress() as progress:
         report = decode_report(request, lambda text: err.print(text, soft_wrap=True), progress)
     _print_decode(report, show_text)
-    _save_decode(report, json_path, plot, trace)
+    _save_decode(report, json_path, plot, trace, save_acceptance)
 
 
 def _progress() -> Progress:
@@ -416,9 +427,11 @@ def _print_profile(profile: Any, as_json: bool, path: Path) -> None:
 
 
 def _print_decode(report: Any, show_text: bool) -> None:
-    from smartprof.report.tables import runs_table
+    from smartprof.report.tables import calibration_table, runs_table
 
     out.print(runs_table(report.runs, report.heading, report.sampling))
+    if any(x.verified_nodes for x in report.runs):
+        out.print(calibration_table(report.runs))
     if not show_text:
         return
     for lane in report.lanes:
@@ -428,9 +441,14 @@ def _print_decode(report: Any, show_text: bool) -> None:
 
 
 def _save_decode(
-    report: Any, json_path: Path | None, plot: Path | None, trace: Path | None
+    report: Any,
+    json_path: Path | None,
+    plot: Path | None,
+    trace: Path | None,
+    acceptance: Path | None,
 ) -> None:
     from smartprof.decode.trace import write_trace
+    from smartprof.profile.acceptance import save_acceptance
     from smartprof.report.json_files import runs_report, write_json
     from smartprof.report.plots import plot_speedup
 
@@ -443,7 +461,9 @@ def _save_decode(
         plot_speedup(report.runs, report.heading, plot)
     if trace:
         write_trace(report.lanes, trace)
-    for path in (json_path, plot, trace):
+    if acceptance:
+        save_acceptance(report.acceptance, acceptance, force=True)
+    for path in (json_path, plot, trace, acceptance):
         if path:
             err.print(f"wrote {path}", soft_wrap=True)
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.progress import Progress
 
 from smartprof.calibrate.run import profile_key
+from smartprof.decode.acceptance import AcceptanceRequest, AcceptanceStart, acceptance_key
+from smartprof.decode.learned import learned_file
 from smartprof.decode.prompts import Prompt, bundled_prompts, read_prompts, select_prompts
 from smartprof.decode.requests import Progress as Answer
 from smartprof.decode.run import LaneResult
 from smartprof.decode.sampling import GREEDY, Sampling
-from smartprof.decode.session import Session, Step, Workload
+from smartprof.decode.session import PLAIN, Session, Step, Workload
 from smartprof.decode.stops import check_stops, text_before_stop
 from smartprof.device import describe_device, resolve_device
 from smartprof.drafters.base import Drafter
@@ -23,6 +25,7 @@ from smartprof.models.execution import choose_execution, open_execution
 from smartprof.models.loading import load_model
 from smartprof.models.tokenizer import Tokenizer
 from smartprof.policies.table import POLICIES, make_policy
+from smartprof.profile.acceptance import AcceptanceFile
 from smartprof.profile.cost import CostModel
 from smartprof.profile.files import find_profile, load_profile
 from smartprof.profile.keys import KeyMatch, compare_keys
@@ -57,11 +60,15 @@ class DecodeRequest:
     require_measured: bool
     files: tuple[Path, ...]
     force: bool
+    acceptance: AcceptanceRequest = field(default_factory=AcceptanceRequest)
 
 
 @dataclass(frozen=True)
 class DecodeReport:
-    """What a run found: the lines of the table, and the lanes they were made from."""
+    """What a run found: the lines of the table, and the lanes they were made from.
+
+    acceptance: what is to be saved of it, None if nothing was asked for.
+    """
 
     heading: str
     device_match: bool
@@ -70,6 +77,7 @@ class DecodeReport:
     sampling: Sampling
     stop: tuple[str, ...]
     tokenizer: Tokenizer
+    acceptance: AcceptanceFile | None
 
     def text(self, answer: Answer) -> str:
         """What a user reads of an output: no special tokens, nothing from a stop string on."""
@@ -95,12 +103,15 @@ def decode_report(
     here = profile_key(device, model, execution)
     match = _match(profile, here, request.require_measured)
     make_drafter = drafter_maker(choice, model, execution)
-    _require_drafter(profile, make_drafter(), match)
+    drafter = make_drafter()
+    _require_drafter(profile, drafter, match)
+    key = acceptance_key(drafter, choice.text, here.target, request.sampling)
     for warning in match.warnings:
         say(f"warning: {warning}")
     if model.dtype != "float32":
         say(f"outputs are not compared with plain decoding's in {model.dtype}: use --dtype float32")
-    session = Session(model, costs, make_drafter, execution)
+    start = AcceptanceStart.open(request.acceptance, key, say)
+    session = Session(model, costs, start.maker(make_drafter), execution)
     batches = tuple(dict.fromkeys(request.batches))
     workload = Workload(
         prompts,
@@ -125,6 +136,9 @@ def decode_report(
         sampling=request.sampling,
         stop=request.stop,
         tokenizer=session.tokenizer,
+        acceptance=learned_file(start, lanes, _workload_name(request, prompts))
+        if request.acceptance.save
+        else None,
     )
 
 
@@ -133,11 +147,18 @@ def _check(request: DecodeRequest) -> None:
     for path in request.files:
         require_writable(path, request.force)
     if len(set(request.files)) < len(request.files):
-        raise InputError("expected different files for --json, --plot and --trace, got one twice")
+        raise InputError(
+            "expected different files for --json, --plot, --trace and --save-acceptance, got one "
+            "twice"
+        )
     if not request.policies:
         raise InputError(f"expected --policy to name one of {', '.join(POLICIES)}, got none")
     for policy in request.policies:
         make_policy(policy)
+    if request.acceptance.save and set(request.policies) == {PLAIN}:
+        raise InputError(
+            f"expected --policy to name one that drafts with --save-acceptance, got {PLAIN} alone"
+        )
     check_stops(request.stop)
 
 
@@ -146,6 +167,13 @@ def _prompts(request: DecodeRequest) -> list[Prompt]:
     prompts = read_prompts(request.prompts) if request.prompts else bundled_prompts()
     split = request.split if own or request.split else DEFAULT_SPLIT
     return select_prompts(prompts, split, request.category, request.per_category)
+
+
+def _workload_name(request: DecodeRequest, prompts: Sequence[Prompt]) -> str:
+    """Where acceptance was learned."""
+    source = "bundled prompts" if request.prompts is None else request.prompts.name
+    parts = [source, "+".join(sorted({x.split for x in prompts})), request.category]
+    return ", ".join(x for x in parts if x)
 
 
 def _match(profile: Profile, here: Key, require_measured: bool) -> KeyMatch:

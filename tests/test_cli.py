@@ -33,7 +33,10 @@ from smartprof.profile.files import load_profile, save_profile
 from tests.profiles import make_profile
 from tests.tiny_model import MAX_CONTEXT, byte_tokenizer, write_tiny_model
 
-NOTES = re.compile(r"(device cpu|auto took cpu): .*|loaded .* in .* s|an unfinished .*|warning: .*")
+NOTES = re.compile(
+    r"(device cpu|auto took cpu): .*|loaded .* in .* s|an unfinished .*|warning: .*"
+    r"|(no --acceptance: |acceptance from ).*"
+)
 RUN_FIELDS = {
     "policy": str,
     "drafter": str,
@@ -387,6 +390,47 @@ def test_the_same_command_twice_gives_the_same_tokens(place: Place) -> None:
     texts = [x[x.index(" line-1, plain, batch 1 ") :] for x in shown]
     assert texts[0] == texts[1]
     assert " line-3, plain, batch 1 " in texts[0]
+
+
+def test_acceptance_is_learned_saved_and_started_from(place: Place) -> None:
+    path, judged = place.folder / "a.json", place.folder / "judged.json"
+    options = ("--policy", "eagle2:m=6,chain", "--batch", 2, "--save-acceptance")
+    result = smartprof(*place.decode(*options, path))
+    assert result.code == 0, result
+    said = [x for x in result.err.splitlines() if x.startswith("no --acceptance: ")]
+    assert len(said) == 1
+    assert result.err.splitlines()[-1] == f"wrote {path}"
+    assert "path probabilities of verified nodes" in result.out
+    assert re.search(r"^ chain +2 +\d+ +\d+\.\d % +$", result.out, re.MULTILINE)
+    learned = json.loads(path.read_text(encoding="utf-8"))
+    assert learned["provenance"]["workloads"] == ["prompts.jsonl, held-out"]
+    assert learned["sources"]["ngram"]["labels"] > 50
+    again = ("--acceptance", path, "--freeze", "--json", place.folder / "r.json")
+    result = smartprof(*place.decode(*options, judged, *again))
+    assert result.code == 0, result
+    assert f"acceptance from {path}: " in result.err
+    frozen = json.loads(judged.read_text(encoding="utf-8"))
+    for name in ("weights", "precision", "places"):
+        assert frozen["sources"]["ngram"][name] == learned["sources"]["ngram"][name]
+    runs = json.loads((place.folder / "r.json").read_text(encoding="utf-8"))["runs"]
+    for run in runs:
+        drafted = run["policy"] != "plain"
+        assert (run["verified_nodes"] > 0) == drafted
+        assert (run["calibration_error"] is not None) == drafted
+        assert run["identical"] is True
+
+
+def test_acceptance_that_cannot_be_used_or_learned_is_refused(place: Place) -> None:
+    path = place.folder / "a.json"
+    assert "plain alone" in refused(place.folder, *place.decode("--save-acceptance", path))
+    saving = ("--policy", "chain", "--save-acceptance", path)
+    assert smartprof(*place.decode(*saving)).code == 0
+    assert "exists: use --force" in refused(place.folder, *place.decode(*saving))
+    sampled = ("--acceptance", path, "--temperature", 0.7)
+    line = refused(place.folder, *place.decode(*sampled))
+    assert line.startswith(f"{path}: expected acceptance of temperature 0.7, got 0.0")
+    line = refused(place.folder, *place.decode("--acceptance", place.profile))
+    assert "not a valid acceptance file" in line
 
 
 def test_sampling_is_lossless_repeatable_and_said_in_every_report(place: Place) -> None:

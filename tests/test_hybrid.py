@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from smartprof.drafters.base import Drafter
+from smartprof.drafters.confidence import Confidence
 from smartprof.drafters.hybrid import Gate, HybridDrafter, merge
 from smartprof.drafters.ngram import NgramDrafter
 from smartprof.policies.base import Offer, Outcome, Round
@@ -111,6 +112,7 @@ class FixedModel:
     digest: str = "fixed"
     noted: int = 0
     steps: list[int] = field(default_factory=list)
+    confidence: Confidence = field(default_factory=Confidence)
 
     def admit(self, row: int, tokens: Sequence[int]) -> None:
         self.noted += 1
@@ -126,6 +128,15 @@ class FixedModel:
 
     def pending(self, source: str) -> int:
         return self.noted
+
+    def freeze(self) -> None:
+        self.confidence.freeze()
+
+    def statistics(self) -> dict[str, NDArray[np.float64]]:
+        return {"confidence": self.confidence.counts}
+
+    def recall(self, statistics: Mapping[str, NDArray[np.float64]]) -> None:
+        self.confidence.counts = statistics["confidence"]
 
     def expand(self, forest: Forest, nodes: NDArray[np.int64]) -> Children:
         self.noted = 0
@@ -164,6 +175,28 @@ def test_a_round_of_the_lookup_alone_leaves_the_model_its_catch_up() -> None:
     assert model.steps == []
     assert drafter.pending("hybrid") == 10
     assert drafter.pending("ngram") == 3
+
+
+def observe_all(drafter: HybridDrafter) -> None:
+    """Lookup, model and gate each see something."""
+    right = np.array([True, False])
+    drafter.lookup.evidence.observe(3, 0.5, True)
+    drafter.model.confidence.observe(np.array([0.5, 0.2]), right)
+    drafter.gate.observe(np.array([0.5, 0.0]), np.array([0.0, 0.3]), right)
+
+
+def test_both_sources_and_the_gate_freeze_and_hand_over_what_they_counted() -> None:
+    learned, fresh = hybrid(FixedModel((2, 9))), hybrid(FixedModel((2, 9)))
+    start = fresh.statistics()
+    observe_all(learned)
+    counted = learned.statistics()
+    assert counted.keys() == {"evidence", "confidence", "gate"}
+    assert not any(np.array_equal(counted[x], start[x]) for x in counted)
+    fresh.recall(counted)
+    fresh.freeze()
+    observe_all(fresh)
+    for name, counts in fresh.statistics().items():
+        np.testing.assert_array_equal(counts, counted[name])
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ def fresh(
         drafter = LanguageModelDrafter(draft_model, TARGET.vocab, execution)
     else:
         drafter = Eagle3Drafter(head, execution)
-    drafter.confidence.freeze()
+    drafter.freeze()
     return drafter
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
@@ -30,6 +29,7 @@ from smartprof.drafters.base import Drafter
 from smartprof.errors import DeviceError
 from smartprof.models.execution import EAGER, Execution
 from smartprof.models.loading import LoadedModel
+from smartprof.profile.part import utc_now
 from smartprof.profile.schema import (
     DeviceKey,
     DrafterCosts,
@@ -199,7 +199,7 @@ def _profile(
     drafter = calibration.drafter
     return Profile(
         schema_version=1,
-        created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        created=utc_now(),
         provenance=Provenance(
             kind="measured",
             command=calibration.command,

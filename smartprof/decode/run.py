@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from smartprof.decode.equality import Equality
 from smartprof.decode.requests import Progress, Request
 from smartprof.decode.rounds import Decoder, RoundRecord
+from smartprof.trees.reliability import AcceptanceRecord
 
 
 @dataclass
@@ -52,6 +53,7 @@ class LaneResult:
 
     records: counted rounds, those with a full batch. outputs: every finished request.
     equality: None where it was not checked (the dtype leaves no exact reference).
+    acceptance: what the drafter recorded, None if it keeps no record.
     """
 
     policy: str
@@ -63,6 +65,7 @@ class LaneResult:
     outputs: Sequence[Progress]
     equality: Equality | None
     prefill_seconds: float
+    acceptance: AcceptanceRecord | None = None
 
 
 def cycled(requests: Sequence[Request], batch: int) -> deque[tuple[int, Request]]:

@@ -163,6 +163,7 @@ class Session:
                 outputs=lane.finished,
                 equality=_compare_all(lane, plain) if exact else None,
                 prefill_seconds=lane.prefill_seconds,
+                acceptance=lane.decoder.drafter.record(),
             )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from smartprof.policies.base import Outcome
 from smartprof.trees.forest import Children, Forest
+from smartprof.trees.reliability import AcceptanceRecord
 
 if TYPE_CHECKING:
     from smartprof.models.cache import KVCache
@@ -100,3 +101,26 @@ class Drafter(ABC):
 
     def learn(self, outcome: Outcome) -> None:  # noqa: B027 - most drafters learn nothing
         """Calibrate from what was verified (`Outcome.reached`) and accepted of this round."""
+
+    def freeze(self) -> None:  # noqa: B027 - some drafters learn nothing
+        """Learn nothing any more, for runs that must not influence each other."""
+
+    def statistics(self) -> dict[str, NDArray[np.float64]]:
+        """What it has counted so far to correct its probabilities, by name: float64 [2, k] each.
+
+        Counts of several drafters of one kind may be averaged. Empty if it counts nothing.
+        """
+        return {}
+
+    def recall(self, statistics: Mapping[str, NDArray[np.float64]]) -> None:
+        """Go on from counts that `statistics` gave; also when frozen afterwards.
+
+        Raises KeyError for counts that are absent, ValueError for those of another size.
+        """
+        for name, found in self.statistics().items():
+            if statistics[name].shape != found.shape:
+                raise ValueError(f"expected {name} of {found.shape}, got {statistics[name].shape}")
+
+    def record(self) -> AcceptanceRecord | None:
+        """How its probabilities held so far; between rounds. None where no record is kept."""
+        return None

@@ -26,6 +26,15 @@ class Confidence:
         """Ignore further observations, for runs that must not influence each other."""
         self._frozen = True
 
+    @property
+    def counts(self) -> NDArray[np.float64]:
+        """float64 [2, ranges]: hits and expected hits, priors included."""
+        return np.stack([self._hits, self._expected])
+
+    @counts.setter
+    def counts(self, counts: NDArray[np.float64]) -> None:
+        self._hits, self._expected = counts[0].copy(), counts[1].copy()
+
     def observe(self, probability: NDArray[np.float64], right: NDArray[np.bool_]) -> None:
         """Count proposals below one node on the target's path.
 

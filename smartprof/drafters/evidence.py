@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from smartprof.drafters.suffix_index import MOST_MATCHED
 
 SINGLE, SEVERAL, FURTHER = range(3)  # kinds of evidence, see `EvidenceTable`
@@ -54,6 +57,16 @@ class EvidenceTable:
     def freeze(self) -> None:
         """Ignore further observations, for runs that must not influence each other."""
         self._frozen = True
+
+    @property
+    def counts(self) -> NDArray[np.float64]:
+        """float64 [2, buckets]: hits and exposure, priors included."""
+        return np.array([self._hits, self._exposure])
+
+    @counts.setter
+    def counts(self, counts: NDArray[np.float64]) -> None:
+        self._hits, self._exposure = counts.tolist()
+        self.rates = [_bounded(x / y) for x, y in zip(*counts.tolist(), strict=True)]
 
     def observe(self, bucket: int, share: float, right: bool) -> None:
         """Count one child, right or wrong. share: its part of its bucket, in (0, 1]."""

@@ -9,7 +9,7 @@ responsibility of its component (Dempster, Laird and Rubin, J. R. Stat. Soc. B 3
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 SURE = np.array([0.15, 0.35, 0.6, 0.8])  # edges of how sure a source is: its best child
 TYPICAL = np.array([0.08, 0.25, 0.47, 0.7, 0.9])  # of each range
+GATE = "gate"  # name of its counts
 PRIOR_WEIGHT = 4.0  # observations that the prior of a gate counts as
 
 Floats = NDArray[np.float64]
@@ -38,8 +39,22 @@ class Gate:
 
     def __init__(self) -> None:
         prior = TYPICAL[:, None] / (TYPICAL[:, None] + TYPICAL)  # [lookup, model]
+        self._frozen = False
         self._count = np.full(prior.shape, PRIOR_WEIGHT)
         self._responsible = PRIOR_WEIGHT * prior
+
+    def freeze(self) -> None:
+        """Ignore further observations, for runs that must not influence each other."""
+        self._frozen = True
+
+    @property
+    def counts(self) -> Floats:
+        """float64 [2, ranges]: responsibility of the lookup and observations, priors included."""
+        return np.stack([self._responsible.ravel(), self._count.ravel()])
+
+    @counts.setter
+    def counts(self, counts: Floats) -> None:
+        self._responsible, self._count = counts.reshape(2, *self._count.shape).copy()
 
     def weight(self, lookup: Floats, model: Floats) -> Floats:
         """Weights [k] for the best probabilities [k] of both; 0 or 1 where one has none."""
@@ -53,7 +68,7 @@ class Gate:
         Where none was, the sources are held to what they left to all other tokens.
         """
         best = lookup.max(), model.max()
-        if min(best) <= 0:
+        if self._frozen or min(best) <= 0:
             return
         place = int(SURE.searchsorted(best[0])), int(SURE.searchsorted(best[1]))
         said = [x[right].sum() if right.any() else max(0.0, 1 - x.sum()) for x in (lookup, model)]
@@ -189,6 +204,23 @@ class HybridDrafter(Drafter):
         self._rows[target] = self._rows.pop(source)
         self.lookup.move(source, target)
         self.model.move(source, target)
+
+    def freeze(self) -> None:
+        """Both, and the choice between them."""
+        self.lookup.freeze()
+        self.model.freeze()
+        self.gate.freeze()
+
+    def statistics(self) -> dict[str, Floats]:
+        """Those of both, and the gate's."""
+        return self.lookup.statistics() | self.model.statistics() | {GATE: self.gate.counts}
+
+    def recall(self, statistics: Mapping[str, Floats]) -> None:
+        """Both, and the gate."""
+        super().recall(statistics)
+        self.lookup.recall(statistics)
+        self.model.recall(statistics)
+        self.gate.counts = statistics[GATE]
 
     def expand(self, forest: Forest, nodes: NDArray[np.int64]) -> Children:
         """Children that either source proposes; each token below a node once."""

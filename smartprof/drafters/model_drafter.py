@@ -8,7 +8,7 @@ ragged rows: a catch-up is one pass over what all rows noted, a draft step one p
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -30,6 +30,7 @@ from smartprof.trees.forest import NO_CHILDREN, Children, Forest
 WIDTH = 8  # most children of a node
 LEAST = 0.005  # conditional probability below which a child is not worth its row anywhere
 TREE_SLOTS = 256  # nodes per request that one round can expand; others get no children
+CONFIDENCE = "confidence"  # name of its counts
 CHUNK = 256  # tokens per request of one pass: bounds the mask and the activations
 
 Ids = NDArray[np.int64]
@@ -166,6 +167,19 @@ class ModelDrafter(Drafter):
     def pending(self, source: str) -> int:
         """Tokens noted since the last root expansion."""
         return sum(len(x.noted) for x in self._rows.values())
+
+    def freeze(self) -> None:
+        """Trust the network as now."""
+        self.confidence.freeze()
+
+    def statistics(self) -> dict[str, NDArray[np.float64]]:
+        """Hits and expected hits by range of probability."""
+        return {CONFIDENCE: self.confidence.counts}
+
+    def recall(self, statistics: Mapping[str, NDArray[np.float64]]) -> None:
+        """Trust as it was learned."""
+        super().recall(statistics)
+        self.confidence.counts = statistics[CONFIDENCE]
 
     @torch.inference_mode()
     def expand(self, forest: Forest, nodes: Ids) -> Children:

@@ -7,7 +7,7 @@ probabilities. Needs no model; pays on text that repeats itself or its prompt.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -23,6 +23,7 @@ from smartprof.trees.forest import NO_CHILDREN, Children, Forest
 WIDTH = 8  # most children of a node
 RECENCY = 0.5  # occurrences that being the latest continuation counts as
 LEAST = 0.005  # conditional probability below which a child is not worth its row anywhere
+EVIDENCE = "evidence"  # name of its counts
 
 
 class Proposal(NamedTuple):
@@ -103,6 +104,19 @@ class NgramDrafter(Drafter):
             children = self._propose(row.index, row.index.suffix)
             best.append(max((x.conditional for x in children), default=0.0))
         return sum(best) / len(best) if best else 0.0
+
+    def freeze(self) -> None:
+        """Keep the rates as they are."""
+        self.evidence.freeze()
+
+    def statistics(self) -> dict[str, NDArray[np.float64]]:
+        """Hits and exposure of each bucket of evidence."""
+        return {EVIDENCE: self.evidence.counts}
+
+    def recall(self, statistics: Mapping[str, NDArray[np.float64]]) -> None:
+        """Rates as they were learned."""
+        super().recall(statistics)
+        self.evidence.counts = statistics[EVIDENCE]
 
     def expand(self, forest: Forest, nodes: NDArray[np.int64]) -> Children:
         """Continuations found for every node; nodes without a match get no children."""

@@ -52,6 +52,11 @@ class DrafterChoice:
     source: str = ""
     path: Path | None = None
 
+    @property
+    def text(self) -> str:
+        """The choice as `--drafter` would have it."""
+        return f"{self.kind}:{self.source}" if self.source else self.kind
+
 
 def choose_drafter(text: str, target: str, priced: Collection[str] | None = None) -> DrafterChoice:
     """What a user's text names, before any weights are loaded.

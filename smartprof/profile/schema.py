@@ -12,11 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
+
+from smartprof.profile.part import Part as _Part
+from smartprof.profile.part import require_utc
 
 SCHEMA_VERSION = 1
 
@@ -67,12 +69,6 @@ AXES: dict[Quantity, Axes] = {
     "draft_step": Axes("rows", True, True, "any"),
     "draft_catchup": Axes("accepted", True, True, "batch"),
 }
-
-
-class _Part(BaseModel):
-    """Frozen; unknown fields, conversions, NaN and infinity are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class DeviceKey(_Part):
@@ -296,13 +292,7 @@ class Profile(_Part):
     @field_validator("created")
     @classmethod
     def _utc(cls, created: str) -> str:
-        try:
-            offset = datetime.fromisoformat(created).utcoffset()
-        except ValueError:
-            offset = None
-        if offset is None or offset.total_seconds() != 0:
-            raise ValueError(f"expected a UTC time such as 2026-01-31T12:00:00Z, got {created!a}")
-        return created
+        return require_utc(created)
 
     @model_validator(mode="after")
     def _axes(self) -> Profile:

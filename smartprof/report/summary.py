@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from smartprof.decode.equality import Equality
 from smartprof.decode.run import LaneResult
 from smartprof.stats import bootstrap_interval
+from smartprof.trees.reliability import NO_EVENTS
 
 RESAMPLES = 2000
 LOOP_REPEATS = 3  # an output loops when its end is one passage at least this many times over,
@@ -36,6 +37,8 @@ class Run:
     speedup_low, speedup_high: 95 % bootstrap interval over prompts.
     accepted_per_round, tree_size, draft_steps: means over requests of per-round means; the tree
     size counts the root.
+    calibration_error: expected calibration error, in [0, 1], of the path probabilities of the
+    verified nodes, roots aside, against what was accepted, in all rounds.
     """
 
     policy: str
@@ -62,6 +65,8 @@ class Run:
     prefill_seconds: float | None
     looping_share: float
     speedup_without_loops: float | None
+    verified_nodes: int
+    calibration_error: float | None
 
 
 @dataclass(frozen=True)
@@ -113,6 +118,7 @@ def _run(
     own: Sequence[LaneResult], plain: Sequence[LaneResult], category: str | None, device_match: bool
 ) -> Run:
     mine, reference = _per_request(own), _per_request(plain)
+    selected = sum((x.acceptance.selected for x in own if x.acceptance), NO_EVENTS)
     first, modelled = own[0], float(mine.tokens.sum() / mine.modelled.sum())
     speedup, low, high, straight = _speedups(mine, reference) if device_match else (None,) * 4
     checks = [x.equality for x in own]
@@ -144,6 +150,8 @@ def _run(
         prefill_seconds=sum(x.prefill_seconds for x in own) if device_match else None,
         looping_share=float(np.mean(mine.loops)),
         speedup_without_loops=straight,
+        verified_nodes=selected.size,
+        calibration_error=selected.error,
     )
 
 

@@ -162,6 +162,18 @@ def runs_table(runs: Sequence[Run], heading: str, sampling: Sampling = GREEDY) -
     return table
 
 
+def calibration_table(runs: Sequence[Run]) -> Table:
+    """How well path probabilities held, one line per policy and batch that verified drafts."""
+    table = _table("path probabilities of verified nodes")
+    for name in ("policy", "batch", "nodes", "expected calibration error"):
+        table.add_column(name, justify="left" if name == "policy" else "right")
+    for run in runs:
+        if run.category is None and run.calibration_error is not None:
+            error = percent_text(100 * run.calibration_error)
+            table.add_row(run.policy, str(run.batch), str(run.verified_nodes), error)
+    return table
+
+
 def run_notes(runs: Sequence[Run], sampling: Sampling) -> str:
     """What the columns mean, how tokens were chosen, what must be known about the outputs."""
     ties = sum(x.ties or 0 for x in runs if x.category is None)
