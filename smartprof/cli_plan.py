@@ -37,6 +37,7 @@ MaxDepth = Annotated[int, typer.Option(min=1, max=64, help="Most layers of a dra
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command()(plan)
+    app.command()(export)
 
 
 def plan(
@@ -94,6 +95,79 @@ def plan(
     )
     _print_plan(costs, made, explain)
     _save_plan(costs, made, json_path, plot)
+
+
+def export(
+    engine: Annotated[
+        str,
+        typer.Argument(
+            help="vllm, sglang (adaptive chains), sglang-static (one tree), sglang-sps (DSPARK's "
+            "cost table), trtllm, transformers or llamacpp."
+        ),
+    ],
+    profile: ProfileName,
+    acceptance: AcceptanceText,
+    path: Annotated[Path, typer.Option("--out", help="The file to write.")],
+    drafter: PricedDrafter = None,
+    max_batch: Annotated[
+        int | None, typer.Option(min=1, help="The largest batch; default: as measured.")
+    ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(min=1, help="For an engine with one setting: the batch that it is best for."),
+    ] = None,
+    context: Annotated[
+        float | None, typer.Option(min=1, help="Context; default: the middle measured one.")
+    ] = None,
+    graph_sizes: Annotated[
+        str | None, typer.Option(help="Batches of captured graphs; default: the engine's.")
+    ] = None,
+    min_gain: MinGain = 0.0,
+    settings: Ranges = None,
+    min_length: Annotated[
+        int, typer.Option(min=0, help="Draft at least so many tokens; 1 never pauses drafting.")
+    ] = 0,
+    max_depth: MaxDepth = 8,
+    target: Annotated[str, typer.Option(help="The target's name in the printed command.")] = (
+        "TARGET"
+    ),
+    draft: Annotated[str, typer.Option(help="The draft's name in file and command.")] = "DRAFT",
+    force: Force = False,
+) -> None:
+    """Write a serving engine's settings file, and print the command that consumes it."""
+    from smartprof.exports.base import ExportRequest
+    from smartprof.exports.table import find_exporter
+    from smartprof.planning.families.base import Bounds
+    from smartprof.planning.inputs import middle_context, open_costs
+    from smartprof.planning.plan import Rule
+    from smartprof.planning.sources.table import read_acceptance
+    from smartprof.profile.atomic import write_atomically
+    from smartprof.profile.files import find_profile, load_profile
+    from smartprof.report.json_files import require_writable
+
+    exporter, rates = find_exporter(engine), read_acceptance(acceptance)
+    rule = Rule(min_gain, settings)
+    require_writable(path, force)
+    loaded = load_profile(find_profile(profile))
+    request = ExportRequest(
+        costs=open_costs(loaded, drafter),
+        acceptance=rates,
+        context=context or middle_context(loaded),
+        max_batch=max_batch or batch or exporter.default_max_batch(loaded),
+        path=path,
+        batch=batch,
+        graph_sizes=integers(graph_sizes, "--graph-sizes") if graph_sizes else None,
+        rule=rule,
+        bounds=Bounds(max_depth, least=min_length),
+        target=target,
+        draft=draft,
+    )
+    exported = exporter.export(request)
+    write_atomically(exported.content, path, force)
+    _print_line(exported.command)
+    for remark in exported.remarks:
+        _print_line(f"- {remark}")
+    err.print(f"wrote {path}", soft_wrap=True)
 
 
 def _print_plan(costs: Any, made: Any, explain: Any) -> None:

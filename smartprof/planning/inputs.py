@@ -26,7 +26,7 @@ def open_costs(profile: Profile, drafter: str | None) -> CostModel:
 
 def measured_batches(profile: Profile) -> tuple[int, ...]:
     """1, 2, 4, ... up to the largest batch that was measured."""
-    largest = _largest_batch(profile)
+    largest = largest_batch(profile)
     return tuple(2**x for x in range(largest.bit_length()))
 
 
@@ -35,5 +35,12 @@ def measured_contexts(profile: Profile) -> tuple[float, ...]:
     return tuple(sorted({float(x.context or 0) for x in profile.verify.curves}))
 
 
-def _largest_batch(profile: Profile) -> int:
+def middle_context(profile: Profile) -> float:
+    """The measured context in the middle, the smaller one of two."""
+    contexts = measured_contexts(profile)
+    return contexts[(len(contexts) - 1) // 2]
+
+
+def largest_batch(profile: Profile) -> int:
+    """Of the measured verify passes."""
     return max(x.batch or 1 for x in profile.verify.curves)

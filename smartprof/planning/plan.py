@@ -126,18 +126,31 @@ def make_plan(
     is catch-up, draft steps, verify pass and overhead. Raises InputError or DomainError for batches
     and contexts outside what the profile can answer.
     """
-    rule = rule or Rule()
+    rule, bounds = rule or Rule(), bounds or Bounds()
     batches, contexts = sorted(set(batches)), sorted(set(contexts))
     for batch in batches:
         require_measured(costs, batch)
-    candidates = family.candidates(acceptance, bounds or Bounds())
+    candidates = family.candidates(acceptance, bounds)
+    allowed = _allowed(candidates, bounds)
     cells: list[Cell] = []
     for context in contexts:
         places = [Place(x, context) for x in batches]
         rates = np.stack([token_rates(costs, candidates, x) for x in places])
-        for place, row, chosen in zip(places, rates, rule.choose(rates), strict=True):
+        choice = rule.choose(np.where(allowed, rates, -np.inf))
+        for place, row, chosen in zip(places, rates, choice, strict=True):
             cells.append(_cell(costs, acceptance, candidates, place, row, int(chosen)))
     return Plan(family.name, rule, acceptance, tuple(contexts), tuple(batches), tuple(cells))
+
+
+def _allowed(candidates: Sequence[Candidate], bounds: Bounds) -> NDArray[np.bool_]:
+    """bool [candidates]: those of enough layers."""
+    allowed = np.array([x.setting.depth >= bounds.least for x in candidates])
+    if not allowed.any():
+        raise InputError(
+            f"expected a least length that the acceptance covers, at most "
+            f"{candidates[-1].setting.depth}, got {bounds.least}"
+        )
+    return allowed
 
 
 def _cell(

@@ -74,15 +74,16 @@ def plot_plan(plan: Plan, heading: str, path: Path) -> None:
     middle = (1.0 + max(map(max, speedups))) / 2
     for row, context in enumerate(plan.contexts):
         for column, cell in enumerate(plan.at(context)):
-            text = f"{_short(cell)}\n{cell.chosen.speedup:.2f}x"
+            beyond = "*" if cell.tier == "extrapolated" else ""
+            text = f"{_short(cell)}\n{cell.chosen.speedup:.2f}x{beyond}"
             colour = "white" if cell.chosen.speedup < middle else "black"
             axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
     axes.set_xticks(range(columns), [str(x) for x in plan.batches])
     axes.set_yticks(range(rows), [f"{x:g}" for x in plan.contexts])
-    axes.set_xlabel("batch size")
+    axes.set_xlabel("batch size (* extrapolated)")
     axes.set_ylabel("context")
     axes.set_title(heading, fontsize=8, wrap=True)
-    figure.colorbar(image, label="modelled speedup over plain decoding")
+    figure.colorbar(image, label="modelled speedup")
     save_figure(figure, path)
 
 

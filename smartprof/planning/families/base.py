@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from smartprof.planning.acceptance import Acceptance
@@ -12,10 +12,14 @@ from smartprof.planning.settings import PLAIN, Candidate
 
 @dataclass(frozen=True)
 class Bounds:
-    """The largest settings that are looked at: layers, and nodes verified per request."""
+    """The settings that are looked at: most layers, most nodes verified per request, least layers.
+
+    least: above 0, plain decoding is compared with but not chosen.
+    """
 
     depth: int = 8
     nodes: int = 64
+    least: int = 0
 
 
 class Family(ABC):
@@ -27,7 +31,7 @@ class Family(ABC):
     def candidates(self, acceptance: Acceptance, bounds: Bounds) -> list[Candidate]:
         """Plain decoding first, then from small to large; none deeper than acceptance is known."""
         deepest = bounds.depth if acceptance.deepest is None else acceptance.deepest
-        within = Bounds(min(bounds.depth, deepest), bounds.nodes)
+        within = replace(bounds, depth=min(bounds.depth, deepest))
         return [PLAIN, *self._settings(acceptance, within)]
 
     @abstractmethod
