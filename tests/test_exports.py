@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from smartprof.errors import InputError
-from smartprof.exports.base import Export, ExportRequest
+from smartprof.exports.base import Export
 from smartprof.exports.sglang_sps import fit_sum, step_seconds
 from smartprof.exports.table import EXPORTERS, find_exporter
 from smartprof.planning.families.base import Bounds
@@ -23,42 +23,10 @@ from smartprof.planning.families.table import find_family
 from smartprof.planning.plan import Rule, make_plan
 from smartprof.planning.sources.table import read_acceptance
 from smartprof.profile.cost import CostModel
-from smartprof.profile.schema import Profile
 from tests.profiles import make_profile
+from tests.serving import ALL, LAST, planned, request, server_profile
 
-LAST = 512
-ALL = range(1, LAST + 1)
 TIERED = ("vllm", "sglang", "trtllm")
-
-
-def server_profile(kind: str = "eagle3", ragged: bool = False) -> Profile:
-    """Batches to 512; speculation pays less and less, with `ragged` now and then not at all."""
-
-    def seconds(batch: int, size: int, context: int) -> float:
-        bump = 0.01 if ragged and batch in (8, 64) and size > batch else 0.0
-        work = 6e-5 * max(0, size - 100) + 2e-4 * max(0, size - 512)
-        return 0.02 + work + 1e-7 * batch * context / 64 + bump
-
-    profile = make_profile(
-        seconds,
-        draft_step=lambda batch, size, context: 1e-3,
-        batches=(1, 4, 8, 16, 64, 256, 512),
-        contexts=(64, 1024),
-        sizes=(1, 8, 64, 100, 128, 256, 512, 1024, 2048, 4608),
-    )
-    costs = profile.drafters["ngram"].model_copy(update={"kind": kind})
-    return profile.model_copy(update={"drafters": {"it": costs}, "checksum": "sha256:" + "a" * 64})
-
-
-def request(profile: Profile, path: Path = Path("settings"), **options: object) -> ExportRequest:
-    plain = ExportRequest(
-        costs=CostModel(profile, "it"),
-        acceptance=read_acceptance("synthetic:0.75+0.1/0.65/0.6"),
-        context=64.0,
-        max_batch=LAST,
-        path=path,
-    )
-    return replace(plain, **options)  # type: ignore[arg-type]
 
 
 def vllm_rule(text: str) -> Callable[[int], int]:
@@ -126,21 +94,6 @@ def rules_of(engine: str, text: str) -> list[Callable[[int], int]]:
     if engine == "sglang":
         return [sglang_rule(text, graphs_of(engine))]
     return [trtllm_rule(text, upper=True), trtllm_rule(text, upper=False)]
-
-
-def planned(asked: ExportRequest, edges: Sequence[int]) -> dict[int, int]:
-    """The best chain of each batch's graph."""
-    plan = make_plan(
-        asked.costs,
-        asked.acceptance,
-        Chain(),
-        edges,
-        [asked.context],
-        rule=asked.rule,
-        bounds=asked.bounds,
-    )
-    by_edge = {x.batch: x.chosen.setting.nodes for x in plan.cells}
-    return {x: by_edge[edges[bisect_left(edges, x)]] for x in ALL}
 
 
 @pytest.mark.parametrize("ragged", [False, True])
