@@ -1,8 +1,9 @@
 """Hold the exports against the engines' own code: `make check-engines`.
 
-Downloads the released wheels of vLLM and SGLang (a few hundred megabytes, kept in build/engines),
-takes single modules or functions out of them, and asks those what they choose for every batch to
-512. Their heavy imports are replaced by stand-ins; no engine is installed. Not part of the tests.
+Downloads the released wheels of vLLM and SGLang and llama.cpp's source out of llama-cpp-python (a
+few hundred megabytes, kept in build/engines), takes single modules or functions out of the wheels,
+and asks those what they choose for every batch to 512. Their heavy imports are replaced by
+stand-ins; no engine is installed. Not part of the tests.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+import tarfile
 import tempfile
 import venv
 from collections.abc import Callable, Iterable
@@ -30,11 +32,12 @@ from tests.test_exports import trtllm_rule
 
 FOLDER = Path(__file__).parents[1] / "build" / "engines"
 WHEELS = {"vllm": "0.33.0", "sglang": "0.5.23"}
+LLAMA_CPP = "0.3.36"  # of llama-cpp-python, whose source holds llama.cpp's
 HELPERS = ("msgspec",)  # what SGLang's table of costs needs
 NOT_CHECKED = (
     "TensorRT-LLM's loader (its wheel needs CUDA to import): its look-up is restated in "
     "tests/test_exports.py, under both meanings of the keys",
-    "llama.cpp's option names (no Python package has them): kept by hand after its docs of 2026",
+    "llama.cpp's parser: its option names are looked for in its source",
     "that a server starts with any of these files: no GPU here",
 )
 
@@ -45,15 +48,18 @@ class Mismatch(Exception):
 
 def wheel(engine: str) -> ZipFile:
     """The released wheel, downloaded once."""
+    return ZipFile(download(f"{engine}=={WHEELS[engine]}", "--only-binary"))
+
+
+def download(requirement: str, kind: str) -> Path:
+    """A release by name==version; kind: pip's option that says wheel or source."""
     folder = FOLDER / "wheels"
-    name = f"{engine}=={WHEELS[engine]}"
-    found = list(folder.glob(f"{engine}-{WHEELS[engine]}-*.whl"))
-    if not found:
-        print(f"downloading {name}", flush=True)
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-        subprocess.run([*pip, "--only-binary", ":all:", "-d", str(folder), name], check=True)
-        found = list(folder.glob(f"{engine}-{WHEELS[engine]}-*.whl"))
-    return ZipFile(found[0])
+    pattern = f"{requirement.replace('-', '_').replace('==', '-')}*"
+    if not any(folder.glob(pattern)):
+        print(f"downloading {requirement}", flush=True)
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", kind, ":all:"]
+        subprocess.run([*pip, "-d", str(folder), requirement], check=True)
+    return next(iter(folder.glob(pattern)))
 
 
 def add_helpers() -> None:
@@ -264,6 +270,24 @@ def check_transformers() -> None:
         )
 
 
+def check_llamacpp() -> None:
+    """Option names and drafters, in the source that llama-cpp-python vendors."""
+    requirement = f"llama-cpp-python=={LLAMA_CPP}"
+    with tarfile.open(download(requirement, "--no-binary")) as archive:
+        sources = {
+            Path(x.name).name: archive.extractfile(x).read().decode()  # type: ignore[union-attr]
+            for x in archive.getmembers()
+            if x.name.endswith(("vendor/llama.cpp/common/arg.cpp", "common/speculative.cpp"))
+        }
+    exporter = find_exporter("llamacpp")
+    for kind, drafter in exporter.kinds.items():
+        words = exporter.export(request(server_profile(kind), max_batch=16)).content.split()
+        options = [x for x in words if x.startswith("--")]
+        known = all(f'"{x}"' in sources["arg.cpp"] for x in options)
+        known = known and f'{{"{drafter}"' in sources["speculative.cpp"]
+        require(known, f"llama.cpp's source has {drafter} and {', '.join(options)}")
+
+
 def main() -> int:
     """Run all checks; 1 if an engine does otherwise."""
     try:
@@ -273,6 +297,7 @@ def main() -> int:
             check_trtllm(ragged)
         check_sps()
         check_transformers()
+        check_llamacpp()
     except Mismatch as mismatch:
         print(f"MISMATCH: {mismatch}")
         return 1
