@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from smartprof.console import Force, JsonPath, ProfileName, err, integers, out
+from smartprof.errors import InputError
 
 AcceptanceText = Annotated[
     str,
@@ -146,6 +147,8 @@ def export(
     from smartprof.report.json_files import require_writable
 
     exporter, rates = find_exporter(engine), read_acceptance(acceptance)
+    if batch and max_batch:
+        raise InputError("expected --batch or --max-batch, got both: drop one")
     rule = Rule(min_gain, settings)
     require_writable(path, force)
     loaded = load_profile(find_profile(profile))

@@ -201,6 +201,11 @@ def test_draws_scatter_around_the_rates_as_the_counts_say() -> None:
     assert (stated.draws(5) == stated.positional.table).all()  # no counts, no scatter
 
 
+def test_counted_ranks_may_be_out_of_order() -> None:
+    found = Acceptance.counted([(10, 12)], (100,), "a test")
+    assert found.positional.rates == ((0.1, 0.12),)
+
+
 def test_more_accepted_than_tried_is_refused() -> None:
     with pytest.raises(InputError, match="at most 10 accepted at depth 1, got 12"):
         Acceptance.counted([(6, 6)], (10,), "a test")

@@ -104,15 +104,19 @@ def test_every_engine_writes_a_file_of_a_profile_that_it_can_use(
         (("plan", *RATES, "--batch", "65"), "expected batch within"),
         (("plan", *RATES, "--batch", "1000"), "expected a batch of at most 128"),
         (("plan", *RATES, "--context", "9999"), "expected context within"),
-        (("plan", *RATES, "--family", "forest"), "expected --family chain or tree"),
+        (("plan", *RATES, "--family", "forest"), "expected --family chain (the number"),
         (("plan", *RATES, "--drafter", "lm"), "expected costs of drafter 'lm'"),
         (("plan", *RATES, "--settings", "2", "--min-gain", "0.1"), "got both"),
         (("plan", *RATES, "--explain", "1000", "64"), "expected a batch of at most 128"),
-        (("export", "tgi", *RATES, "--out", "new"), "expected an engine of vllm, sglang"),
+        (("export", "tgi", *RATES, "--out", "new"), "expected an engine of vllm (chain"),
         (("export", "vllm", *RATES, "--out", "new", "--max-batch", "100"), "expected batch within"),
         (("export", "vllm", "--acceptance", "0.0", "--out", "new"), "pays at no batch"),
         (("export", "sglang", *RATES, "--out", "new"), "a drafter of kind eagle3"),
         (("export", "vllm", *RATES, "--out", "new", "--graph-sizes", "x"), "--graph-sizes"),
+        (
+            ("export", "llamacpp", *RATES, "--out", "new", "--batch", "2", "--max-batch", "4"),
+            "expected --batch or --max-batch, got both",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(

@@ -324,8 +324,10 @@ def test_the_loss_at_other_contexts_is_what_the_chosen_lengths_lose_there() -> N
     ("engine", "options", "complaint"),
     [
         ("transformers", {"max_batch": 2}, "--max-batch of at most 1"),
-        ("vllm", {"batch": 4}, "expected --max-batch, got --batch"),
-        ("llamacpp", {"rule": Rule(ranges=2)}, "the engine has one setting"),
+        ("vllm", {"batch": 4}, "vllm: expected no --batch"),
+        ("sglang-sps", {"rule": Rule(min_gain=0.1)}, "expected no --min-gain"),
+        ("llamacpp", {"graph_sizes": (1, 2)}, "expected no --graph-sizes"),
+        ("llamacpp", {"rule": Rule(ranges=2)}, "expected no --settings"),
         ("vllm", {"acceptance": read_acceptance("0.0")}, "speculation pays at no batch"),
         ("llamacpp", {"acceptance": read_acceptance("0.0")}, "speculation pays at no batch"),
         ("sglang-static", {"acceptance": read_acceptance("0.0")}, "speculation pays at no batch"),
@@ -335,7 +337,7 @@ def test_the_loss_at_other_contexts_is_what_the_chosen_lengths_lose_there() -> N
 def test_what_an_engine_cannot_do_is_refused(
     engine: str, options: dict[str, object], complaint: str
 ) -> None:
-    profile = server_profile("lm")
+    profile = server_profile("eagle3" if engine == "sglang-sps" else "lm")
     asked = request(profile, **{"max_batch": 1 if engine == "transformers" else LAST, **options})
     with pytest.raises(InputError, match=complaint) as error:
         find_exporter(engine).export(asked)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -63,6 +63,18 @@ class ExportRequest:
         return f"smartprof: {' '.join(words.split())}"
 
 
+# Options that not every engine has a use for, and whether a request has them.
+OPTIONAL: dict[str, Callable[[ExportRequest], bool]] = {
+    "--batch": lambda x: x.batch is not None,
+    "--graph-sizes": lambda x: x.graph_sizes is not None,
+    "--min-gain": lambda x: x.rule.min_gain > 0,
+    "--settings": lambda x: x.rule.ranges is not None,
+    "--min-length": lambda x: x.bounds.least > 0,
+}
+TIERS = frozenset({"--graph-sizes", "--min-gain", "--settings", "--min-length"})
+ONE_SETTING = frozenset({"--batch", "--min-length"})
+
+
 @dataclass(frozen=True)
 class Export:
     """A file's content, the command that consumes it, and what to know about it, in sentences."""
@@ -77,8 +89,7 @@ class Exporter(ABC):
 
     engine: with the version whose rules are kept. summary: what is written. kinds: drafter kinds
     that the engine can draft with in this way, with its names for them. most_batch: None, or the
-    largest batch that it speculates with. one_setting: whether a server has one setting for all
-    batches.
+    largest batch that it speculates with. takes: options that it has a use for, of `OPTIONAL`.
     """
 
     name: ClassVar[str]
@@ -86,7 +97,7 @@ class Exporter(ABC):
     summary: ClassVar[str]
     kinds: ClassVar[Mapping[str, str]]
     most_batch: ClassVar[int | None] = None
-    one_setting: ClassVar[bool] = False
+    takes: ClassVar[frozenset[str]]
 
     def default_max_batch(self, profile: Profile) -> int:
         """The largest measured batch that the engine speculates with."""
@@ -114,11 +125,11 @@ class Exporter(ABC):
                 f"{self.name}: expected --max-batch of at most {self.most_batch}, more "
                 f"{self.engine} does not speculate with, got {request.max_batch}"
             )
-        if request.batch is not None and not self.one_setting:
-            raise InputError(
-                f"{self.name}: expected --max-batch, got --batch: {self.engine} changes its "
-                "setting with the batch"
-            )
+        for option, given in OPTIONAL.items():
+            if given(request) and option not in self.takes:
+                raise InputError(
+                    f"{self.name}: expected no {option}: {self.summary} has no use for it"
+                )
 
 
 def nothing_pays(request: ExportRequest, batches: str) -> InputError:

@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Mapping
 from typing import ClassVar
 
-from smartprof.exports.base import Export, Exporter, ExportRequest
+from smartprof.exports.base import ONE_SETTING, Export, Exporter, ExportRequest
 from smartprof.exports.schedule import one_setting, shared_remarks
 from smartprof.planning.plan import Plan
 
@@ -25,7 +25,7 @@ class LlamaCpp(Exporter):
         "lm": "draft-simple",
         "eagle3": "draft-eagle3",
     }
-    one_setting: ClassVar[bool] = True
+    takes: ClassVar[frozenset[str]] = ONE_SETTING
 
     def _export(self, request: ExportRequest) -> Export:
         plan = one_setting(request, range(1, request.max_batch + 1))

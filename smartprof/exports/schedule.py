@@ -6,11 +6,11 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import ClassVar
 
 import numpy as np
 
-from smartprof.errors import InputError
-from smartprof.exports.base import Export, Exporter, ExportRequest, nothing_pays
+from smartprof.exports.base import TIERS, Export, Exporter, ExportRequest, nothing_pays
 from smartprof.planning.families.chain import Chain
 from smartprof.planning.families.table import find_family
 from smartprof.planning.families.tree import Tree
@@ -52,6 +52,8 @@ class Schedule:
 
 class ScheduleExporter(Exporter):
     """For engines that draft chains whose length follows the batch."""
+
+    takes: ClassVar[frozenset[str]] = TIERS
 
     @abstractmethod
     def default_graph_sizes(self, max_batch: int) -> list[int]:
@@ -100,8 +102,6 @@ def make_schedule(request: ExportRequest, sizes: Sequence[int]) -> Schedule:
 def one_setting(request: ExportRequest, plan_all: Sequence[int]) -> Plan:
     """The plan of a server with one chain length: for one batch, or best over `plan_all`."""
     batches = [request.batch] if request.batch else plan_all
-    if request.rule != Rule():
-        raise InputError("expected no --min-gain and no --settings: the engine has one setting")
     plan = make_plan(
         request.costs,
         request.acceptance,

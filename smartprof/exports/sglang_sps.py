@@ -41,6 +41,7 @@ class SglangSps(Exporter):
     engine: ClassVar[str] = "SGLang 0.5.23"
     summary: ClassVar[str] = "seconds by requests and tokens, for DSPARK; uses no acceptance"
     kinds: ClassVar[Mapping[str, str]] = {"eagle3": "DSPARK"}
+    takes: ClassVar[frozenset[str]] = frozenset()
 
     def _export(self, request: ExportRequest) -> Export:
         profile = request.costs.profile

@@ -11,11 +11,10 @@ import shlex
 from collections.abc import Mapping
 from typing import ClassVar
 
-from smartprof.errors import InputError
-from smartprof.exports.base import Export, Exporter, ExportRequest, nothing_pays
+from smartprof.exports.base import ONE_SETTING, Export, Exporter, ExportRequest, nothing_pays
 from smartprof.exports.schedule import shared_remarks
 from smartprof.planning.families.tree import Tree
-from smartprof.planning.plan import Rule, make_plan
+from smartprof.planning.plan import make_plan
 
 
 class SglangStatic(Exporter):
@@ -25,11 +24,9 @@ class SglangStatic(Exporter):
     engine: ClassVar[str] = "SGLang 0.5.23"
     summary: ClassVar[str] = "one tree per server, for --config"
     kinds: ClassVar[Mapping[str, str]] = {"eagle3": "EAGLE3", "lm": "STANDALONE"}
-    one_setting: ClassVar[bool] = True
+    takes: ClassVar[frozenset[str]] = ONE_SETTING
 
     def _export(self, request: ExportRequest) -> Export:
-        if request.rule != Rule():
-            raise InputError("expected no --min-gain and no --settings: the engine has one setting")
         batch = request.batch or request.max_batch
         plan = make_plan(
             request.costs,

@@ -29,5 +29,6 @@ EXPORTERS: dict[str, Exporter] = {
 def find_exporter(name: str) -> Exporter:
     """By name. Raises InputError naming them all."""
     if name not in EXPORTERS:
-        raise InputError(f"expected an engine of {', '.join(EXPORTERS)}, got {name!r}")
+        known = "; ".join(f"{x.name} ({x.summary})" for x in EXPORTERS.values())
+        raise InputError(f"expected an engine of {known}; got {name!r}")
     return EXPORTERS[name]

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from smartprof.exports.base import Export, Exporter, ExportRequest
+from smartprof.exports.base import ONE_SETTING, Export, Exporter, ExportRequest
 from smartprof.exports.schedule import one_setting, shared_remarks
 
 
@@ -25,7 +25,7 @@ class Transformers(Exporter):
         "lm": "num_assistant_tokens",
     }
     most_batch: ClassVar[int | None] = 1
-    one_setting: ClassVar[bool] = True
+    takes: ClassVar[frozenset[str]] = ONE_SETTING
 
     def _export(self, request: ExportRequest) -> Export:
         plan = one_setting(request, [1])

@@ -41,14 +41,7 @@ class Acceptance:
     remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Raise InputError for ranks out of order, ValueError for counts that do not fit."""
-        for depth, rates in enumerate(self.positional.rates, 1):
-            for before, after in pairwise(rates):
-                if after > before:
-                    raise InputError(
-                        f"expected acceptance that does not rise with rank, got {after:g} after "
-                        f"{before:g} at depth {depth}: give the most probable child first"
-                    )
+        """Raise ValueError for trials that do not fit the rates."""
         if self.tried is not None and (
             len(self.tried) != len(self.positional.rates) or min(self.tried) < 1
         ):
@@ -110,12 +103,19 @@ class Acceptance:
 
 
 def require_falling(positional: PositionalAcceptance) -> PositionalAcceptance:
-    """The same; InputError if stated rates of the best child rise with depth.
+    """The same; InputError if stated rates rise with rank, or those of the best child with depth.
 
-    Counted ones may rise: a request that got so far is an easy one. Stated ones that do are a slip.
+    Counted ones may rise: by chance, and because a request that got far is an easy one. Stated ones
+    that do are a slip.
     """
-    first = [x[0] for x in positional.rates]
-    for depth, (before, after) in enumerate(pairwise(first), 2):
+    for depth, rates in enumerate(positional.rates, 1):
+        for before, after in pairwise(rates):
+            if after > before:
+                raise InputError(
+                    f"expected acceptance that does not rise with rank, got {after:g} after "
+                    f"{before:g} at depth {depth}: give the most probable child first"
+                )
+    for depth, (before, after) in enumerate(pairwise(x[0] for x in positional.rates), 2):
         if after > before:
             raise InputError(
                 f"expected acceptance that does not rise with depth, got {after:g} at depth "

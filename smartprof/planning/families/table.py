@@ -13,5 +13,6 @@ FAMILIES: dict[str, Family] = {x.name: x for x in (Chain(), Tree())}
 def find_family(name: str) -> Family:
     """By name. Raises InputError naming them all."""
     if name not in FAMILIES:
-        raise InputError(f"expected --family {' or '.join(FAMILIES)}, got {name!r}")
+        known = " or ".join(f"{x.name} ({x.summary})" for x in FAMILIES.values())
+        raise InputError(f"expected --family {known}, got {name!r}")
     return FAMILIES[name]

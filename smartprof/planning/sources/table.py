@@ -22,6 +22,6 @@ def read_acceptance(text: str) -> Acceptance:
     if not separator and text[:1] in "0123456789.":
         return RATES.read(text)
     if not separator or name not in SOURCES:
-        known = ", ".join(f"{x.name}:{x.form}" for x in SOURCES.values())
-        raise InputError(f"expected --acceptance as one of {known}, got {text!r}")
+        known = "; ".join(f"{x.name}:{x.form} ({x.meaning})" for x in SOURCES.values())
+        raise InputError(f"expected --acceptance as one of {known}; got {text!r}")
     return SOURCES[name].read(rest)
