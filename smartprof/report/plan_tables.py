@@ -98,10 +98,13 @@ def explanation(cell: Cell) -> list[str]:
     lines = [
         f"batch {cell.batch}, context {cell.context:g}: {chosen.setting}",
         *_priced_lines(chosen, cell.batch),
-        f"  plain round {seconds_text(cell.plain_seconds)}, so the speedup is "
-        f"{ratio_text(chosen.speedup)} (95 % {cell.low:.2f}-{cell.high:.2f}); the least certain of "
-        f"these seconds is {cell.tier}",
     ]
+    if cell.pays:
+        lines.append(
+            f"  plain round {seconds_text(cell.plain_seconds)}, so the speedup is "
+            f"{ratio_text(chosen.speedup)} (95 % {cell.low:.2f}-{cell.high:.2f})"
+        )
+    lines.append(f"  the least certain of these seconds is {cell.tier}")
     if chosen.setting != cell.fastest.setting:
         lines.append(
             f"  kept for the neighbouring batches: the fastest here is {cell.fastest.setting} with "
