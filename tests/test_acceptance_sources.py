@@ -84,6 +84,7 @@ def test_drafts_that_were_not_all_of_full_length_are_remarked_on(tmp_path: Path)
         (METRICS.replace("560.0", "801.0"), "do not rise with position, got 801"),
         (METRICS.replace("360.0", "-1.0"), "expected a count"),
         (METRICS.replace("360.0", "NaN"), "expected a count"),
+        (METRICS.replace("360.0", "+Inf"), "expected a count"),
         (METRICS.replace('position="1"', 'position="7"'), "for positions 0, 1"),
         (METRICS.replace("num_drafts_total", "other"), "got not all"),
         (
@@ -125,7 +126,7 @@ def test_sglangs_lines_give_back_the_rates_they_were_made_from(tmp_path: Path) -
     assert np.ravel(found.positional.rates) == pytest.approx([0.7, 0.6, 0.5])
     assert found.tried is None
     assert found.deepest == 3
-    assert "1 lines with topk above 1" in found.remarks[0]
+    assert "1 left out" in found.remarks[0]
 
 
 def test_steps_that_were_skipped_share_one_rate_and_batches_are_averaged(tmp_path: Path) -> None:

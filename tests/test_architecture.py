@@ -133,3 +133,31 @@ assert CostModel(profile, "ngram").verify(4, 22, 300.0) > 0
 sys.exit("torch" in sys.modules)
 """
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+WITHOUT = """
+import sys
+sys.modules["torch"] = None  # importing it fails, as where it is not installed
+from smartprof import cli
+sys.argv = ["smartprof", *{arguments!r}]
+cli.run()
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["show", "xeon-2t-smollm2.json"],
+        ["predict", "xeon-2t-smollm2.json", "--batch", "4", "--tokens", "22", "--context", "300"],
+        ["plan", *GIVEN],
+        ["plan", *GIVEN, "--explain", "2", "64"],
+    ],
+    ids=lambda x: x[0],
+)
+def test_commands_that_read_a_profile_work_where_torch_is_not_installed(
+    arguments: list[str],
+) -> None:
+    code = WITHOUT.format(arguments=arguments)
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout

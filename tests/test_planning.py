@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import groupby, product
 
 import numpy as np
@@ -112,9 +113,12 @@ def test_each_batch_and_context_gets_the_best_of_all_chains(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_each_batch_and_context_gets_the_best_of_all_trees(seed: int) -> None:
     """Of every depth, top-k and size, those that the family leaves out as redundant included."""
-    rates = [[0.6, 0.2, 0.1], [0.5, 0.25]]
+    counts = [[600, 200, 100], [300, 150]] if seed else [[500, 100, 200], [100, 250]]  # any order
+    tried = [1000, 600 if seed else 500]
+    rates = [[x / y for x in ranks] for ranks, y in zip(counts, tried, strict=True)]
     costs = CostModel(ragged(seed), "ngram")
-    acceptance, bounds = read_acceptance("0.6+0.2+0.1/0.5+0.25"), Bounds(depth=3, nodes=12)
+    acceptance = replace(Acceptance.counted(counts, tried, "a test"), deepest=None)
+    bounds = Bounds(depth=3, nodes=12)
     plan = make_plan(costs, acceptance, Tree(), (1, 4), (64.0,), bounds=bounds)
     trees = 0
     for cell in plan.cells:

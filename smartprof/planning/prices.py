@@ -111,6 +111,7 @@ def speedup_interval(
     plain = costs.plain_decode(place.batch, place.context)
     seconds = [plain, parts.verify, parts.overhead, parts.catchup, parts.steps]
     drawn = []
+    # Without draft steps after the first there is no query for them, and nothing to add.
     for value, query in zip(seconds, _queries(candidate, place), strict=False):
         share = costs.half_width(*query) / costs.predict(*query).seconds / NORMAL_95
         drawn.append(value * np.exp(share * random.standard_normal(RESAMPLES)))

@@ -42,7 +42,7 @@ def read_sglang(text: str) -> Acceptance:
             f"{path}: expected {WANTED} with topk 1 and steps from 1, got none: run it with "
             "--topk 1 --steps 1 2 3 4 5"
         )
-    remark = f"{left_out} lines with topk above 1 do not tell ranks apart and were left out"
+    remark = f"lines with topk above 1 do not tell ranks apart: {left_out} left out"
     return Acceptance(
         PositionalAcceptance(_rates({x: fmean(lengths[x]) for x in sorted(lengths)}, path)),
         f"accepted lengths of SGLang's bench_speculative.py in {path.name}, steps "

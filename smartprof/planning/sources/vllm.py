@@ -13,6 +13,7 @@ d is therefore accepted[d] / accepted[d - 1], and of the first position accepted
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import defaultdict
 from dataclasses import dataclass
@@ -131,7 +132,7 @@ def _count(value: Any) -> int:
     """A whole number from 0, whatever it is written as. Raises ValueError."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError(f"expected a count, got {value!r}")
-    if value != value or value < 0 or value in (float("inf"),) or int(value) != value:
+    if not (math.isfinite(value) and value >= 0 and int(value) == value):
         raise ValueError(f"expected a whole number from 0, got {value!r}")
     return int(value)
 
