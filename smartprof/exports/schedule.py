@@ -168,9 +168,12 @@ def _tree_remark(request: ExportRequest, plan: Plan) -> str:
 
 
 def _edges(schedule: Schedule) -> str:
-    tiers = ", ".join(f"{x.first}-{x.last}: {x.length}" for x in schedule.tiers)
-    return f"tiers end on graph sizes, the last at batch {schedule.max_batch}; {tiers}"
+    tiers = ", ".join(f"{_span([x.first, x.last])}: {x.length}" for x in schedule.tiers)
+    return (
+        f"tiers end on graph sizes, the last at batch {schedule.max_batch}; tokens by batch {tiers}"
+    )
 
 
 def _span(batches: Sequence[int]) -> str:
-    return str(batches[0]) if len(batches) == 1 else f"{batches[0]} to {batches[-1]}"
+    first, last = batches[0], batches[-1]
+    return str(first) if first == last else f"{first} to {last}"

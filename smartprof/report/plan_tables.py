@@ -69,9 +69,9 @@ def stop_sentences(plan: Plan) -> list[str]:
         doubtful = [x.batch for x in cells if x.pays and x.low <= 1]
         beyond = [x.batch for x in cells if x.tier == "extrapolated"]
         if not off:
-            sentence = f"speculation pays at every batch from {cells[0].batch} to {cells[-1].batch}"
+            sentence = f"speculation pays at batch {_runs(plan.batches, plan.batches)}"
         elif len(off) == len(cells):
-            sentence = "speculation pays at no batch asked for"
+            sentence = "speculation pays at no batch asked for, plain decoding is best"
         else:
             sentence = f"plain decoding is best at batch {_runs(off, plan.batches)}"
         if doubtful:
