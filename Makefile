@@ -1,4 +1,4 @@
-# make demo | test | test-long | lint | fmt | contract | clean
+# make demo | test | test-long | lint | fmt | contract | check-engines | clean
 #
 # Every target makes .venv first when it is missing or older than pyproject.toml.
 # PYTHON    the Python (3.11 or newer) to build .venv from
@@ -11,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-long lint fmt contract clean
+.PHONY: demo test test-long lint fmt contract check-engines clean
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)
@@ -41,6 +41,10 @@ fmt: $(STAMP)
 contract: $(STAMP)
 	$(BIN)/python tools/write_profile_schema.py
 	$(BIN)/python -m tests.conformance.generate
+
+# What the exports write, against the code of released engines (downloads their wheels).
+check-engines: $(STAMP)
+	PYTHONPATH=. $(BIN)/python tools/check_engines.py
 
 clean:
 	rm -rf $(VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.prompt import Confirm
 
 from smartprof import __version__
-from smartprof.errors import InputError, SmartprofError
+from smartprof.cli_plan import register as register_plan
+from smartprof.console import Force, err, integers, out
+from smartprof.errors import SmartprofError
 
 INTERRUPTED = 130  # exit code
 
@@ -22,12 +23,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-# Output that is no terminal gets lines long enough for the tables.
-WIDTH = None if sys.stdout.isatty() else 120
-# No markup: names and paths with square brackets are printed as they are.
-out = Console(width=WIDTH, markup=False)
-err = Console(stderr=True, markup=False, width=None if sys.stderr.isatty() else 120)
-
 Gpu = Annotated[str, typer.Option("--gpu", help="auto, cpu, cuda or cuda:N.")]
 Target = Annotated[
     str,
@@ -59,7 +54,6 @@ Execution = Annotated[
         "--execution", help="auto (CUDA graphs on a GPU, else eager), eager or cuda_graph."
     ),
 ]
-Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
 
 
 def run() -> None:
@@ -327,7 +321,7 @@ def decode(
     request = DecodeRequest(
         profile=profile,
         policies=tuple(x.strip() for x in policy.split(",") if x.strip()),
-        batches=_integers(batch, "--batch"),
+        batches=integers(batch, "--batch"),
         gpu=gpu,
         target=target,
         drafter=drafter,
@@ -362,16 +356,6 @@ def _progress() -> Progress:
         TextColumn("{task.fields[note]}"),
     )
     return Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
-
-
-def _integers(text: str, option: str) -> tuple[int, ...]:
-    try:
-        values = tuple(int(x) for x in text.split(","))
-    except ValueError:
-        values = ()
-    if not values or min(values) < 1:
-        raise InputError(f"expected {option} to be numbers such as 1,4,8, got {text!r}")
-    return values
 
 
 def _command_line() -> str:
@@ -467,6 +451,8 @@ def _save_decode(
         if path:
             err.print(f"wrote {path}", soft_wrap=True)
 
+
+register_plan(app)
 
 if __name__ == "__main__":
     run()

@@ -12,15 +12,19 @@ PACKAGE = Path(__file__).parents[1] / "smartprof"
 # A room may import itself and those before it.
 ROOMS = (
     ("errors", "format", "stats"),
+    ("console",),
     ("device",),
     ("profile", "models"),
     ("trees",),
     ("policies",),
+    ("planning",),
+    ("exports",),
     ("drafters",),
     ("decode",),
     ("calibrate",),
     ("report",),
     ("commands",),
+    ("cli_plan",),
     ("cli",),
 )
 RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}
@@ -43,6 +47,12 @@ WITHOUT_TORCH = (
     "smartprof.report.tables",
     "smartprof.report.plots",
     "smartprof.report.queries",
+    "smartprof.report.json_files",
+    "smartprof.report.plan_files",
+    "smartprof.report.plan_tables",
+    "smartprof.planning.plan",
+    "smartprof.planning.sources.table",
+    "smartprof.exports.table",
     "smartprof.cli",
 )
 
@@ -87,3 +97,70 @@ def test_a_room_that_imports_a_higher_one_is_caught() -> None:
 def test_reading_a_profile_and_deciding_by_it_needs_no_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+READING = """
+import contextlib, io, sys
+from smartprof import cli
+arguments = {arguments!r}
+sys.argv = ["smartprof", *arguments]
+with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
+    cli.run()
+print(*{heavy!r} & set(sys.modules))
+"""
+HEAVY = {"torch", "transformers", "scipy", "pandas", "matplotlib", "tokenizers"}
+GIVEN = ("--profile", "xeon-2t-smollm2.json", "--acceptance", "synthetic:0.6+0.1")
+
+
+@pytest.mark.parametrize("command", ["plan", "export"])
+def test_planning_loads_nothing_heavy(command: str, tmp_path: Path) -> None:
+    file = tmp_path / "settings.json"
+    own = (
+        ["plan", "--json", str(file)]
+        if command == "plan"
+        else ["export", "vllm", "--out", str(file)]
+    )
+    code = READING.format(arguments=[*own, *GIVEN], heavy=HEAVY)
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.stdout.split() == [], run.stdout
+    assert file.is_file(), run.stderr  # it did its work
+
+
+def test_as_a_library_a_profile_and_a_policy_need_no_torch() -> None:
+    code = """
+import sys
+from smartprof import CostModel, find_profile, load_profile, make_policy
+assert make_policy("smart").name == "smart"
+profile = load_profile(find_profile("xeon-2t-smollm2.json"))
+assert CostModel(profile, "ngram").verify(4, 22, 300.0) > 0
+sys.exit("torch" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+WITHOUT = """
+import sys
+sys.modules["torch"] = None  # importing it fails, as where it is not installed
+from smartprof import cli
+sys.argv = ["smartprof", *{arguments!r}]
+cli.run()
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["show", "xeon-2t-smollm2.json"],
+        ["predict", "xeon-2t-smollm2.json", "--batch", "4", "--tokens", "22", "--context", "300"],
+        ["plan", *GIVEN],
+        ["plan", *GIVEN, "--explain", "2", "64"],
+    ],
+    ids=lambda x: x[0],
+)
+def test_commands_that_read_a_profile_work_where_torch_is_not_installed(
+    arguments: list[str],
+) -> None:
+    code = WITHOUT.format(arguments=arguments)
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout

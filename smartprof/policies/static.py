@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from smartprof.policies.base import Cut, Policy, Round
 from smartprof.policies.options import KIND, Kind, whole
 from smartprof.policies.ranking import rank_within
-from smartprof.policies.tree_search import RoundSeconds, best_trees, fastest_tree
+from smartprof.policies.round_prices import round_prices
+from smartprof.policies.tree_search import best_trees, fastest_tree
 from smartprof.trees.forest import Forest
 from smartprof.trees.positional import PositionalAcceptance
 from smartprof.trees.shape import MOST_NODES, TreeShape
@@ -109,7 +110,16 @@ class Static(Policy):
         if tokens < 2:  # the batch alone fills the longest pass that was measured
             return TreeShape(())
         trees = best_trees(accept.table, self.options.depth, tokens)
-        return fastest_tree(trees, _seconds(round, tokens, self.options.depth)).shape
+        prices = round_prices(
+            round.costs,
+            round.batch,
+            round.context,
+            plain_seconds=round.plain_seconds,
+            tokens=tokens,
+            rows=tokens,
+            depth=self.options.depth,
+        )
+        return fastest_tree(trees, prices).shape
 
 
 def places(forest: Forest, shape: TreeShape) -> NDArray[np.int64]:
@@ -127,22 +137,3 @@ def places(forest: Forest, shape: TreeShape) -> NDArray[np.int64]:
         has = (above >= 0) & (rank[layer] < shape.children[above])
         place[layer[has]] = (shape.first_child[above] + rank[layer])[has]
     return place
-
-
-def _seconds(round: Round, tokens: int, depth: int) -> RoundSeconds:
-    """Of rounds like this one, by what one of its requests has."""
-    costs, batch, context = round.costs, round.batch, round.context
-    total = batch * np.arange(1, tokens + 1)
-    verify = costs.verify(batch, total, context) + costs.round_overhead(batch, total)
-    verify[0] = round.plain_seconds
-    committed = batch * np.arange(1, depth + 2)
-    return RoundSeconds(
-        verify=_from_one(verify),
-        step=_from_one(costs.draft_step(batch, total, context)),
-        catchup=_from_one(costs.draft_catchup(batch, committed, context)),
-    )
-
-
-def _from_one(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Values for 1, 2, ... at the indices 1, 2, ..."""
-    return np.concatenate([[np.nan], values])

@@ -70,6 +70,20 @@ class BestTrees:
 
 
 @dataclass(frozen=True, eq=False)
+class Parts:
+    """Seconds of n rounds, each float64 [n]: the catch-up, the draft steps after it, the rest."""
+
+    catchup: Floats
+    steps: Floats
+    verify: Floats
+
+    @property
+    def total(self) -> Floats:
+        """Of the whole rounds."""
+        return self.catchup + self.steps + self.verify
+
+
+@dataclass(frozen=True, eq=False)
 class RoundSeconds:
     """Prices of a round in which every request has the same tree, by what one request has.
 
@@ -88,8 +102,18 @@ class RoundSeconds:
         """Seconds of a round with this tree that commits so many tokens."""
         if not shape.size:
             return float(self.verify[1])
-        steps = self.step[list(shape.expanded[1:])].sum()
-        return float(steps + self.verify[1 + shape.size] + self._first_step(expected))
+        rows = np.array([shape.expanded[1:]], np.int64)
+        parts = self.parts(rows, np.array([1 + shape.size]), np.array([expected]))
+        return float(parts.total[0])
+
+    def parts(self, rows: NDArray[np.int64], tokens: NDArray[np.int64], expected: Floats) -> Parts:
+        """Seconds of n rounds that draft, apart.
+
+        rows: int64 [n, steps], nodes expanded in each step after the first, 0 for none. tokens:
+        int64 [n], of the trees, roots included. expected: float64 [n], tokens committed.
+        """
+        steps = np.where(rows > 0, self.step[rows], 0.0).sum(axis=1)
+        return Parts(self._first_step(expected), steps, self.verify[tokens])
 
     def least(self, expected: Floats) -> Floats:
         """float64 [D, N - 1]: no round with a tree of depth 1 ... D and 2 ... N tokens is cheaper.

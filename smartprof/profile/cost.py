@@ -155,6 +155,14 @@ class CostModel:
             provenance=self.profile.provenance.kind,
         )
 
+    def half_width(self, quantity: str, batch: int, size: int, context: float) -> float:
+        """95 % half-width of a query's seconds, interpolated between those of the measured points.
+
+        It tells the noise of measuring, not the error of interpolating; that of the edge outside.
+        """
+        evaluator = self._known(quantity).evaluator
+        return float(evaluator.half_widths(batch, [size], context)[0])
+
     def verify_envelope(self, batch: int, max_tokens: int, context: float) -> Envelope:
         """Seconds of verify + round_overhead for n = batch..max_tokens, padded up where cheaper.
 

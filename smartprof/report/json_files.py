@@ -7,12 +7,14 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from smartprof.decode.sampling import Sampling
 from smartprof.errors import SmartprofError
 from smartprof.profile.atomic import write_atomically
-from smartprof.report.summary import Run
+
+if TYPE_CHECKING:
+    from smartprof.report.summary import Run
 
 
 def runs_report(

@@ -51,7 +51,7 @@ def plot_surfaces(profile: Profile, path: Path) -> None:
         f"({profile.provenance.kind})",
         fontsize=10,
     )
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _draw_curve(axes: Axes, surface: Surface, curve: Curve, colour: str) -> None:
@@ -96,7 +96,7 @@ def plot_speedup(runs: Sequence[Run], heading: str, path: Path) -> None:
     axes.set_title(heading, fontsize=9, wrap=True)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _draw_policy(axes: Axes, runs: Sequence[Run], colour: str) -> None:
@@ -128,7 +128,8 @@ def require_plottable(path: Path) -> None:
         raise InputError(f"{path}: expected an ending of {', '.join(known)}, got {path.suffix!r}")
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write it, whole or not at all, in the format of the name's ending, and close it."""
     content = BytesIO()
     figure.savefig(
         content, format=path.suffix.removeprefix(".").lower(), dpi=DPI, bbox_inches="tight"

@@ -1,0 +1,33 @@
+"""What the commands' files share: where they print, and options that mean the same in all."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from smartprof.errors import InputError
+
+# Output that is no terminal gets lines long enough for the tables.
+WIDTH = None if sys.stdout.isatty() else 120
+# No markup: names and paths with square brackets are printed as they are.
+out = Console(width=WIDTH, markup=False)
+err = Console(stderr=True, markup=False, width=None if sys.stderr.isatty() else 120)
+
+Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
+ProfileName = Annotated[str, typer.Option(help="A profile file, or a shipped one's name.")]
+JsonPath = Annotated[Path | None, typer.Option("--json", help="Write the report here.")]
+
+
+def integers(text: str, option: str) -> tuple[int, ...]:
+    """Numbers from 1, separated by commas. Raises InputError naming the option."""
+    try:
+        values = tuple(int(x) for x in text.split(","))
+    except ValueError:
+        values = ()
+    if not values or min(values) < 1:
+        raise InputError(f"expected {option} to be numbers such as 1,4,8, got {text!r}")
+    return values

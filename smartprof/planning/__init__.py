@@ -1,0 +1,1 @@
+"""From a profile and an acceptance to the settings that pay; no model, no torch."""
