@@ -17,6 +17,8 @@ from smartprof.decode.sampling import GREEDY, Sampling
 from smartprof.drafters.calibrated import CalibratedDrafter
 from smartprof.drafters.ngram import NgramDrafter
 from smartprof.errors import InputError, SmartprofError
+from smartprof.planning.sources.learned import acceptance_of
+from smartprof.planning.sources.table import read_acceptance
 from smartprof.profile.acceptance import (
     AcceptanceFile,
     AcceptanceKey,
@@ -279,3 +281,19 @@ def test_statistics_of_another_size_are_refused_in_one_line(path: Path) -> None:
 def test_nothing_can_be_saved_of_a_run_that_learns_nothing_from_nothing() -> None:
     with pytest.raises(InputError, match="expected --acceptance FILE with --save-acceptance"):
         AcceptanceRequest(None, True, Path("a.json"))
+
+
+def test_a_plan_reads_the_counts_of_a_file(path: Path) -> None:
+    saved = load_acceptance(path)
+    found = read_acceptance(f"file:{path}")
+    rows = {(x.depth, x.rank): x for x in saved.sources["ngram"].places}
+    assert found.tried is not None and len(found.tried) >= 2
+    for depth, tried in enumerate(found.tried, 1):
+        assert tried == rows[depth, 1].proposed
+        rates = found.positional.rates[depth - 1]
+        assert rates == tuple(rows[depth, x].right / tried for x in range(1, len(rates) + 1))
+    with pytest.raises(InputError, match="cannot be read"):
+        read_acceptance(f"file:{path.parent / 'none.json'}")
+    empty = saved.model_copy(update={"sources": {}})
+    with pytest.raises(InputError, match="expected drafts that were verified, got none"):
+        acceptance_of(empty, path)

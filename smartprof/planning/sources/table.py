@@ -6,11 +6,12 @@ from smartprof.errors import InputError
 from smartprof.planning.acceptance import Acceptance
 from smartprof.planning.sources.accepted_length import LENGTH
 from smartprof.planning.sources.base import Source
+from smartprof.planning.sources.learned import LEARNED
 from smartprof.planning.sources.rates import RATES, SYNTHETIC
 from smartprof.planning.sources.sglang import SGLANG
 from smartprof.planning.sources.vllm import VLLM
 
-SOURCES: dict[str, Source] = {x.name: x for x in (RATES, SYNTHETIC, LENGTH, VLLM, SGLANG)}
+SOURCES: dict[str, Source] = {x.name: x for x in (RATES, SYNTHETIC, LENGTH, LEARNED, VLLM, SGLANG)}
 
 
 def read_acceptance(text: str) -> Acceptance:
