@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
-from smartprof.decode.equality import Equality, compare
+from smartprof.decode.equality import compare
 from smartprof.decode.prompts import Prompt
+from smartprof.decode.records import Equality
 from smartprof.decode.requests import Progress, Request
 from smartprof.decode.rounds import Decoder
 from smartprof.decode.run import Lane, LaneResult, cycled, run_lanes
@@ -87,7 +88,7 @@ class Session:
                 lanes = [self._lane(x, targets[x], chosen, batch) for x in labels]
                 most = len(labels) * sum(x.max_new_tokens for _, x in lanes[0].queue)
                 run_lanes(lanes, _reporter(on_step, lanes, batch, category, most))
-                yield from self._results(lanes, category)
+                yield from self._results(lanes, targets, category)
 
     def _requests(self, workload: Workload) -> list[Request]:
         shape = self.model.source.shape
@@ -149,7 +150,9 @@ class Session:
         """What a user reads of these tokens."""
         return self.tokenizer.decode(tokens, skip_special=True)
 
-    def _results(self, lanes: Sequence[Lane], category: str) -> Iterator[LaneResult]:
+    def _results(
+        self, lanes: Sequence[Lane], targets: dict[str, Target], category: str
+    ) -> Iterator[LaneResult]:
         exact = self.model.transformer.dtype == torch.float32
         plain = {x.index: x for x in lanes[0].finished}
         for lane in lanes:
@@ -161,7 +164,7 @@ class Session:
                 category=category,
                 records=lane.counted,
                 outputs=lane.finished,
-                equality=_compare_all(lane, plain) if exact else None,
+                equality=_compare_all(lane, targets[lane.label], plain) if exact else None,
                 prefill_seconds=lane.prefill_seconds,
             )
 
@@ -171,11 +174,8 @@ def _longest(requests: Sequence[Request]) -> int:
     return max(len(x.tokens) + x.max_new_tokens for x in requests)
 
 
-def _compare_all(lane: Lane, plain: dict[int, Progress]) -> Equality:
-    checks = [
-        compare(lane.decoder.target, x, plain[x.index].output, lane.decoder.eos)
-        for x in lane.finished
-    ]
+def _compare_all(lane: Lane, target: Target, plain: dict[int, Progress]) -> Equality:
+    checks = [compare(target, x, plain[x.index].output, lane.decoder.eos) for x in lane.finished]
     return sum(checks, Equality(0, 0, 0))
 
 
