@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from smartprof.decode.domain import require_domain
 from smartprof.decode.equality import compare
 from smartprof.decode.prompts import Prompt
 from smartprof.decode.records import Equality
@@ -80,7 +81,7 @@ class Session:
         taps = self.make_drafter().taps
         for batch in workload.batches:
             for label in labels:
-                self._require_domain(requests, batch, label)
+                require_domain(self.costs, make_policy(label), batch, _longest(requests))
         for batch in workload.batches:
             targets = {x: self._target(requests, batch, x, taps) for x in labels}
             for category in dict.fromkeys(x.category for x in requests):
@@ -119,13 +120,6 @@ class Session:
                 )
             )
         return requests
-
-    def _require_domain(self, requests: Sequence[Request], batch: int, label: str) -> None:
-        """Raise DomainError now rather than in the middle of a run."""
-        tokens = batch * (1 + (make_policy(label).most_nodes(batch) or 0))
-        self.costs.plain_decode(batch, _longest(requests))
-        self.costs.verify(batch, tokens, _longest(requests))
-        self.costs.round_overhead(batch, tokens)
 
     def _target(
         self, requests: Sequence[Request], batch: int, label: str, taps: Sequence[int]

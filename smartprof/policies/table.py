@@ -16,6 +16,8 @@ from smartprof.policies.static import Static
 POLICIES: dict[str, type[Policy]] = {
     x.name: x for x in (Plain, Chain, Static, Eagle2, Cap, SmartPaper, Smart)
 }
+# Ceilings that know what the target will say.
+SIMULATED_ONLY = ("oracle", "oracle-static")
 
 
 def make_policy(text: str) -> Policy:
@@ -24,6 +26,11 @@ def make_policy(text: str) -> Policy:
     Raises InputError naming the known policies or the policy's options.
     """
     name, *parts = text.strip().split(":")
+    if name in SIMULATED_ONLY:
+        raise InputError(
+            f"expected a policy of {', '.join(POLICIES)}, got {text.strip()!r}, which knows what "
+            "the target will say: only `smartprof simulate` has it, without options"
+        )
     if name not in POLICIES:
         raise InputError(f"expected a policy of {', '.join(POLICIES)}, got {name!r}")
     policy_type = POLICIES[name]
