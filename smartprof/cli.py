@@ -304,11 +304,19 @@ def decode(
     trace: Annotated[
         Path | None, typer.Option(help="Write every round and request here (npz).")
     ] = None,
+    trace_width: Annotated[
+        int | None,
+        typer.Option(
+            help="Also record draft trees at every output position for `simulate`, in a pass after "
+            "the timed ones: nodes expanded per layer."
+        ),
+    ] = None,
+    trace_depth: Annotated[int | None, typer.Option(help="Layers of the recorded trees.")] = None,
     show_text: Annotated[bool, typer.Option("--text", help="Print the decoded texts.")] = False,
     force: Force = False,
 ) -> None:
     """Decode prompts under a profile, losslessly, and report the speedup over plain decoding."""
-    from smartprof.commands import DecodeRequest, decode_report
+    from smartprof.commands import DecodeRequest, decode_report, trace_size
     from smartprof.decode.sampling import Sampling
     from smartprof.report.plots import require_plottable
 
@@ -333,6 +341,7 @@ def decode(
         sampling=Sampling(temperature, top_k, top_p, min_p, repetition_penalty, seed),
         stop=tuple(stop or ()),
         require_measured=require_measured,
+        trace_size=trace_size(trace, trace_width, trace_depth),
         files=tuple(x for x in (json_path, plot, trace) if x),
         force=force,
     )
@@ -340,6 +349,70 @@ def decode(
         report = decode_report(request, lambda text: err.print(text, soft_wrap=True), progress)
     _print_decode(report, show_text)
     _save_decode(report, json_path, plot, trace)
+
+
+@app.command()
+def simulate(
+    profile: Annotated[str, typer.Option(help="A profile file, or a shipped one's name.")],
+    trace: Annotated[
+        Path | None, typer.Option(help="A trace that `decode --trace-width --trace-depth` wrote.")
+    ] = None,
+    acceptance: Annotated[
+        str | None,
+        typer.Option(
+            help="Instead of a trace: synthetic:RATE[,CONFIDENCE], the mean chance of a best "
+            "child, and how the drafter misstates it (below 1: over-confident)."
+        ),
+    ] = None,
+    policy: Annotated[
+        str,
+        typer.Option(
+            help="Policies, separated by commas; also the ceilings oracle (knows the target's path) "
+            "and oracle-static (the best of 39 fixed settings, in hindsight)."
+        ),
+    ] = "plain,chain,eagle2,smart,oracle",
+    batch: Annotated[str, typer.Option(help="Batch sizes, separated by commas.")] = "1,2,4,8,16",
+    context: Annotated[
+        str | None,
+        typer.Option(help="Charge as if requests had so many tokens; separated by commas."),
+    ] = None,
+    drafter: Annotated[
+        str | None,
+        typer.Option(help="With --acceptance: whose seconds to charge; default the first."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the queue, and of --acceptance.")] = 0,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write the report here.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw speedup against batch here.")] = None,
+    force: Force = False,
+) -> None:
+    """Replay policies against recorded or synthetic acceptance, charging a profile's seconds."""
+    from smartprof.report.json_files import write_json
+    from smartprof.report.plots import plot_simulated, require_plottable
+    from smartprof.report.tables import simulated_table
+    from smartprof.simulate_command import SimulateRequest, simulate_report
+
+    if plot:
+        require_plottable(plot)
+    request = SimulateRequest(
+        profile=profile,
+        trace=trace,
+        acceptance=acceptance,
+        drafter=drafter,
+        policies=tuple(x.strip() for x in policy.split(",") if x.strip()),
+        batches=_integers(batch, "--batch"),
+        contexts=() if context is None else _integers(context, "--context"),
+        seed=seed,
+        files=tuple(x for x in (json_path, plot) if x),
+        force=force,
+    )
+    report = simulate_report(request, lambda text: err.print(text, soft_wrap=True))
+    out.print(simulated_table(report.runs, report.heading))
+    if json_path:
+        write_json(report.content, json_path)
+    if plot:
+        plot_simulated(report.runs, report.heading, plot)
+    for path in request.files:
+        err.print(f"wrote {path}", soft_wrap=True)
 
 
 def _progress() -> Progress:
@@ -442,7 +515,7 @@ def _save_decode(
     if plot:
         plot_speedup(report.runs, report.heading, plot)
     if trace:
-        write_trace(report.lanes, trace)
+        write_trace(report.lanes, trace, report.recording)
     for path in (json_path, plot, trace):
         if path:
             err.print(f"wrote {path}", soft_wrap=True)

@@ -18,9 +18,9 @@ ROOMS = (
     ("policies",),
     ("drafters",),
     ("decode",),
-    ("calibrate",),
+    ("calibrate", "simulate"),
     ("report",),
-    ("commands",),
+    ("commands", "simulate_command"),
     ("cli",),
 )
 RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}
@@ -36,6 +36,11 @@ WITHOUT_TORCH = (
     "smartprof.models.shapes",
     "smartprof.calibrate.plan",
     "smartprof.decode.sampling",
+    "smartprof.decode.rounds",
+    "smartprof.decode.record",
+    "smartprof.trees.recording_file",
+    "smartprof.simulate.run",
+    "smartprof.simulate_command",
     "smartprof.calibrate.fit",
     "smartprof.report.tables",
     "smartprof.report.plots",

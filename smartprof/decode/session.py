@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ import torch
 from smartprof.decode.domain import require_domain
 from smartprof.decode.equality import compare
 from smartprof.decode.prompts import Prompt
+from smartprof.decode.record import Recorder, TraceSize
 from smartprof.decode.records import Equality
 from smartprof.decode.requests import Progress, Request
 from smartprof.decode.rounds import Decoder
@@ -22,6 +24,7 @@ from smartprof.models.execution import EAGER, Execution
 from smartprof.models.loading import LoadedModel
 from smartprof.policies.table import make_policy
 from smartprof.profile.cost import CostModel
+from smartprof.trees.recording import Facts, Recording
 
 PLAIN = "plain"
 MIXED = "mixed"
@@ -90,6 +93,37 @@ class Session:
                 most = len(labels) * sum(x.max_new_tokens for _, x in lanes[0].queue)
                 run_lanes(lanes, _reporter(on_step, lanes, batch, category, most))
                 yield from self._results(lanes, targets, category)
+
+    def record(
+        self,
+        workload: Workload,
+        size: TraceSize,
+        profile: str,
+        on_step: Callable[[Step], None],
+    ) -> Recording:
+        """Trees at every output position of each prompt, decoded once, at the largest batch.
+
+        Requests of all categories share the batch; where tokens are sampled, a request's seed is
+        by its place among all prompts. profile: its checksum.
+        """
+        requests, batch = self._requests(workload), max(workload.batches)
+        drafter = self.make_drafter()
+        target = self._target(requests, batch, PLAIN, drafter.taps)
+        recorder = Recorder(target, drafter, self.costs, self.tokenizer.eos_ids, size, self.text)
+        lane = Lane("record", recorder, batch, deque(enumerate(requests)))
+        most = sum(x.max_new_tokens for x in requests)
+        run_lanes([lane], _reporter(on_step, [lane], batch, "recording", most))
+        facts = Facts(
+            target=self.model.source.shape.name,
+            drafter=drafter.name,
+            digest=drafter.digest,
+            sampling=workload.sampling.describe(),
+            workload="+".join(sorted({x.split for x in workload.prompts})) + " prompts",
+            width=size.width,
+            depth=size.depth,
+            profile=profile,
+        )
+        return recorder.recording(lane.finished, facts)
 
     def _requests(self, workload: Workload) -> list[Request]:
         shape = self.model.source.shape

@@ -101,7 +101,7 @@ class SyntheticWorld:
         law: Law,
         source: str,
         seed: int,
-        count: int = 64,
+        count: int = 32,
         prompt_tokens: int = 256,
         new_tokens: int = 128,
     ) -> None:
