@@ -51,7 +51,9 @@ class Oracle(Policy):
     request, and takes the source, the number of layers and the number of nodes with the most
     ``tokens - theta * seconds``: one path per request, no wrong node. theta is the long-run rate of
     committed tokens, never below plain decoding's, as for `smart`. It drafts only what the drafter
-    proposes, so a better drafter has a higher ceiling.
+    proposes, so a better drafter has a higher ceiling. It decodes plainly where nothing right would
+    be proposed, so it is a ceiling under profiles in which drafting in vain is not cheaper than
+    that.
     """
 
     name: ClassVar[str] = "oracle"

@@ -112,7 +112,7 @@ class _Run:
         lane = self._best_fixed() if label == ORACLE_STATIC else self._simulated(label)
         if lane.missing > MOST_MISSING:
             raise InputError(
-                f"policy {label} at batch {self.batch}: {100 * lane.missing:.0f} % of the "
+                f"policy {label} at batch {self.batch}: {100 * lane.missing:.1f} % of the "
                 f"expansions it asked for are not in the trace, expected at most "
                 f"{100 * MOST_MISSING:.0f} %: record it with a larger --trace-width and "
                 "--trace-depth, or give the policy smaller bounds"

@@ -73,15 +73,14 @@ def read_recording(path: Path) -> Recording:
 
 def _load(path: Path) -> dict[str, NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise ValueError("one array alone")
-            return {x: file[x] for x in file.files}
+        with path.open("rb") as file:
+            if not zipfile.is_zipfile(file):
+                raise ValueError("no npz, or one cut short")
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
     except DAMAGED as error:
-        reason = " ".join(str(error).split())[:120]
         raise InputError(
-            f"{path}: expected a trace that `smartprof decode --trace` wrote, got: {reason}; it "
-            "may be cut short: record it again"
+            f"{path}: expected a trace that `smartprof decode --trace` wrote, got: {error}"
         ) from error
 
 
