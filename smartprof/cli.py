@@ -367,8 +367,8 @@ def simulate(
     policy: Annotated[
         str,
         typer.Option(
-            help="Policies, separated by commas; also the ceilings oracle (knows the target's path) "
-            "and oracle-static (the best of 39 fixed settings, in hindsight)."
+            help="Policies, separated by commas; also two ceilings, oracle (knows the target's "
+            "path) and oracle-static (the best of 39 fixed settings, in hindsight)."
         ),
     ] = "plain,chain,eagle2,smart,oracle",
     batch: Annotated[str, typer.Option(help="Batch sizes, separated by commas.")] = "1,2,4,8,16",

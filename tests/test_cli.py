@@ -718,7 +718,7 @@ def test_outputs_that_could_not_be_written_are_refused_before_decoding(place: Pl
     [
         (
             "greedy",
-            "expected a policy of plain, chain, static, eagle2, cap, smart-paper, smart, got",
+            "expected a policy of plain, chain, static, eagle2, cap, smart-paper, smart, ",
         ),
         ("plain,chain:q=4", "policy chain: unknown option 'q=4'"),
         ("chain:k=0", "policy chain: k=0 is out of bounds"),

@@ -308,7 +308,7 @@ def test_sums_within_groups_are_those_of_each_group_alone() -> None:
 
 
 def test_policies_are_made_from_their_names_and_options() -> None:
-    names = {"plain", "chain", "static", "eagle2", "cap", "smart-paper", "smart"}
+    names = {"plain", "chain", "static", "eagle2", "cap", "smart-paper", "smart", "smart-without"}
     assert set(POLICIES) == names
     assert make_policy("chain").options == ChainOptions(k=4)
     assert make_policy("chain:k=2").options == ChainOptions(k=2)
@@ -336,7 +336,10 @@ def test_every_policy_says_what_it_is_and_takes_the_defaults_that_it_lists(name:
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("fast", "expected a policy of plain, chain, static, .*, smart, got 'fast'"),
+        (
+            "fast",
+            "expected a policy of plain, chain, static, .*, smart, .*, or a file .py, got 'fast'",
+        ),
         ("", "expected a policy"),
         ("chain:q=3", r"unknown option 'q=3'.*k=4 \(1 to 64"),
         ("chain:k", "unknown option 'k'"),

@@ -2,15 +2,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
 
-from smartprof.policies.allocation import allocate, best_width, no_step_can_pay
+from smartprof.policies.allocation import Ranked, allocate, best_width, no_step_can_pay
 from smartprof.policies.base import Cut, Round
-from smartprof.policies.smart import Smart
+from smartprof.policies.smart import Smart, SmartOptions
 from smartprof.trees.forest import Children, Forest
-from tests.costs import TableCosts
+from tests.costs import TableCosts, TableEnvelope
 from tests.forests import closed_selections, random_forest
 
 CASES = 500
@@ -97,8 +99,8 @@ def unpadded_cut(round: Round, theta: float) -> Cut:
     usable = inner[forest.depth[inner] < round.room[forest.request[inner]]]
     ranked = usable[np.argsort(-forest.path_prob[usable], kind="stable")]
     sizes = np.arange(batch, batch + len(table))
-    found = allocate(forest.path_prob[ranked], table, sizes, theta)
-    return Cut(ranked[: found.count], found.pad_to)
+    found = allocate(Ranked(ranked, forest.path_prob[ranked]), table, sizes, theta)
+    return Cut(found.nodes, found.pad_to)
 
 
 def test_the_cut_attains_the_best_of_all_prefix_closed_selections_and_pad_targets() -> None:
@@ -124,8 +126,9 @@ def test_the_same_comparison_rejects_rules_that_are_wrong(
 
 
 def test_of_equally_good_sizes_the_smallest_is_taken() -> None:
-    found = allocate(np.array([0.5, 0.5]), np.array([1.0, 1.5, 2.0]), np.array([1, 2, 3]), 1.0)
-    assert (found.count, found.pad_to, found.value) == (0, 1, -1.0)
+    ranked = Ranked(np.array([1, 2]), np.array([0.5, 0.5]))
+    found = allocate(ranked, np.array([1.0, 1.5, 2.0]), np.array([1, 2, 3]), 1.0)
+    assert (len(found.nodes), found.pad_to, found.value) == (0, 1, -1.0)
 
 
 def test_a_pad_target_beyond_the_chosen_nodes_is_really_used() -> None:
@@ -156,7 +159,7 @@ def random_children(rng: np.random.Generator) -> np.ndarray:
 
 
 def best_after(probs: list[float], seconds: np.ndarray, theta: float) -> float:
-    ranked = np.sort(np.array(probs))[::-1]
+    ranked = Ranked(np.arange(len(probs)), np.sort(np.array(probs))[::-1])
     return allocate(ranked, seconds, np.arange(len(seconds)), theta).value
 
 
@@ -232,3 +235,67 @@ def test_the_estimate_takes_the_width_at_which_children_outweigh_their_price() -
     assert best_width(frontier, 1.0, np.array([0.05, 0.06]), steep, free, 1.0) == 2
     # a low continuation ratio makes the same step lose
     assert best_width(frontier, 0.5, none, steep, free, 1.0) == 0
+
+
+@dataclass(frozen=True)
+class ContextCosts(TableCosts):
+    """Every token of a pass also pays for the context that it looks at."""
+
+    each: float = 0.0
+
+    def verify(self, batch: int, tokens: Any, context: float) -> Any:
+        return super().verify(batch, tokens, context) + self.each * np.asarray(tokens) * context
+
+    def verify_envelope(self, batch: int, max_tokens: int, context: float) -> TableEnvelope:
+        plain = super().verify_envelope(batch, max_tokens, context)
+        return TableEnvelope(
+            plain.tokens, plain.seconds + self.each * plain.tokens * context, plain.pad_to
+        )
+
+
+def test_with_unequal_contexts_a_node_pays_for_that_of_its_own_request() -> None:
+    differs = 0
+    for seed in range(CASES):
+        drawn, theta = random_round(seed)
+        rng = np.random.default_rng(seed)
+        table = np.maximum.accumulate(drawn.costs.verify_table)  # type: ignore[attr-defined]
+        costs = ContextCosts(table.tolist(), each=float(rng.uniform(0, 2e-3)))
+        round = replace(drawn, costs=costs)
+        forest, batch = round.forest, round.batch
+        inner = slice(batch, forest.size)
+        request = forest.request[inner]
+        usable = forest.depth[inner] <= round.room[request] - 1
+        selections = closed_selections(forest, usable)
+        context = costs.each * (batch * round.context + selections @ round.context_lens[request])
+        seconds = table[batch + selections.sum(axis=1) - 1] + context
+        values = selections @ forest.path_prob[inner] - theta * seconds
+        cut = Smart().cut(round)
+        own = forest.mask(cut.nodes)[inner]
+        found = values[(selections == own).all(axis=1)]
+        assert found == pytest.approx(values.max(), abs=1e-9)
+        equal = Smart().cut(replace(round, context_lens=np.full(batch, round.context)))
+        differs += set(equal.nodes.tolist()) != set(cut.nodes.tolist())
+    assert differs >= 20
+
+
+@pytest.mark.parametrize("floor", [1, 3])
+def test_a_floor_is_kept_and_the_rest_is_still_the_best(floor: int) -> None:
+    raised = 0
+    for seed in range(CASES):
+        round, theta = random_round(seed)
+        forest, batch = round.forest, round.batch
+        cut = Smart(SmartOptions(floor=floor)).cut(round)
+        value = value_of(round, cut, theta)
+        inner = slice(batch, forest.size)
+        request = forest.request[inner]
+        usable = forest.depth[inner] <= round.room[request] - 1
+        owed = np.minimum(floor, np.bincount(request[usable], minlength=batch))
+        assert (np.bincount(forest.request[cut.nodes], minlength=batch) >= owed).all()
+        selections = closed_selections(forest, usable)
+        counts = np.stack([selections[:, request == x].sum(axis=1) for x in range(batch)], axis=1)
+        kept = selections[(counts >= owed).all(axis=1)]
+        seconds = round.costs.verify_envelope(batch, batch + forest.size, 0.0).seconds
+        worth = kept @ forest.path_prob[inner] - theta * seconds[kept.sum(axis=1)]
+        assert value == pytest.approx(float(worth.max()), abs=1e-9)
+        raised += value < best_value(round, theta) - 1e-9
+    assert raised >= 20

@@ -34,6 +34,7 @@ POLICIES = (
     "cap:budget=24:depth=4:k=3",
     "smart-paper:budget=24",
     "smart",
+    "smart-without:part=joint",
 )
 CAPACITY = 200
 

@@ -14,35 +14,77 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Allocation:
-    """How many of the best nodes to verify, what the pass is padded to, and what that is worth.
+@dataclass(frozen=True, eq=False)
+class Ranked:
+    """Candidates for a verify pass, parents before children.
 
-    count: nodes beside the roots. pad_to: tokens really run. value: tokens, see `allocate`.
+    node: int64 [K]. worth: float64 [K], tokens that verifying a node brings, beside what the size
+    of the pass costs; never more than its parent's. forced: how many in front are chosen in any
+    case; the worth falls over these and over the rest.
     """
 
-    count: int
+    node: NDArray[np.int64]
+    worth: Floats
+    forced: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Allocation:
+    """What to verify, what the pass is padded to, and what that brings.
+
+    nodes: int64 [N], beside the roots. worth: float64 [N], theirs. pad_to: tokens really run.
+    value: tokens, see `allocate`.
+    """
+
+    nodes: NDArray[np.int64]
+    worth: Floats
     pad_to: int
     value: float
 
 
 def allocate(
-    ranked: Floats, seconds: Floats, pad_to: NDArray[np.integer], theta: float
+    ranked: Ranked, seconds: Floats, pad_to: NDArray[np.integer], theta: float
 ) -> Allocation:
-    """The best prefix of nodes ranked by path probability, by exact scan.
+    """The best prefix of the ranked nodes, by exact scan.
 
-    Maximises ``sum of the N largest path probabilities - theta * C(B + N)`` over every N, for costs
-    of any shape. Path probabilities never rise from parent to child, so the N largest over all
-    requests are prefix-closed and the best choice of their size; scanning all N is therefore
-    exact. Stopping at the first drop would not be: costs have stairs and dips.
+    Maximises ``sum of the worth of the first N nodes - theta * C(B + N)`` over every N, for costs
+    of any shape. The worth never rises from parent to child, so the N worthiest over all requests
+    are prefix-closed and the best choice of their size; scanning all N is therefore exact. Stopping
+    at the first drop would not be: costs have stairs and dips.
 
-    ranked: float64 [K], path probabilities, descending. seconds, pad_to: [> = K + 1], round seconds
-    of verifying N nodes and the size that the pass is padded to for it. Ties go to the smaller N.
+    seconds, pad_to: [> = K + 1], round seconds of verifying N nodes and the size that the pass is
+    padded to for it. Ties go to the smaller N.
     """
-    objective = -theta * seconds[: len(ranked) + 1]
-    objective[1:] += ranked.cumsum()
-    count = int(objective.argmax())
-    return Allocation(count, int(pad_to[count]), float(objective[count]))
+    objective = _objective(ranked, seconds, theta)
+    count = ranked.forced + int(objective[ranked.forced :].argmax())
+    return _first(ranked, count, pad_to, objective)
+
+
+def allocate_to_first_drop(
+    ranked: Ranked, seconds: Floats, pad_to: NDArray[np.integer], theta: float
+) -> Allocation:
+    """The prefix that adding nodes until the objective first fails to rise ends with.
+
+    What `allocate` is compared with; exact for convex costs only. Arguments as there.
+    """
+    objective = _objective(ranked, seconds, theta)
+    falls = np.flatnonzero(np.diff(objective[ranked.forced :]) <= 0)
+    count = ranked.forced + int(falls[0]) if falls.size else len(ranked.node)
+    return _first(ranked, count, pad_to, objective)
+
+
+def _objective(ranked: Ranked, seconds: Floats, theta: float) -> Floats:
+    """Tokens, net of seconds at `theta`, of verifying 0, 1, ... of the ranked nodes."""
+    objective = -theta * seconds[: len(ranked.node) + 1]
+    objective[1:] += ranked.worth.cumsum()
+    return objective
+
+
+def _first(
+    ranked: Ranked, count: int, pad_to: NDArray[np.integer], objective: Floats
+) -> Allocation:
+    chosen, worth = ranked.node[:count], ranked.worth[:count]
+    return Allocation(chosen, worth, int(pad_to[count]), float(objective[count]))
 
 
 def no_step_can_pay(frontier: Floats, step_seconds: Floats, theta: float) -> bool:

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from smartprof.policies.allocation import Allocation, allocate, best_width, no_step_can_pay
+from smartprof.policies.allocation import Allocation, Ranked, allocate, best_width, no_step_can_pay
 from smartprof.policies.base import NO_NODES, Cut, Offer, Outcome, Policy, Round
 from smartprof.policies.memory import ContinuationRatio, DraftingRecord, LongRunRate
 from smartprof.policies.options import real, whole
+from smartprof.policies.ranking import rank_within
 
 if TYPE_CHECKING:
     from smartprof.profile.cost import Costs, Envelope
@@ -39,17 +40,22 @@ class SmartOptions:
     most: int = whole(256, 2, 4096, "tokens in one verify pass, rows in one draft step")
     half_life: float = real(32.0, 1.0, 1e6, "rounds of memory in the long-run rate")
     probe: int = whole(1024, 1, 100_000, "most rounds between trials while drafting does not pay")
+    floor: int = whole(0, 0, 64, "least nodes verified of each request with so many, if drafted")
 
 
 @dataclass(frozen=True, eq=False)
 class _Prices:
-    """Seconds that a round of this batch and context asks for again and again."""
+    """Seconds that a round of this batch and context asks for again and again.
+
+    context_seconds: what one more token of context adds to the seconds of one more node.
+    """
 
     costs: Costs
     batch: int
     grain: int
     envelope: Envelope
     step_seconds: NDArray[np.float64]  # widths 1, 2, ...
+    context_seconds: float
 
 
 @dataclass(frozen=True)
@@ -132,21 +138,21 @@ class Smart(Policy):
         leaves = self._open_leaves(round)
         if leaves.size == 0:
             return NO_NODES
-        masses = forest.path_prob[leaves]
-        width = self._width(round, masses)
-        if width == 0:
-            return NO_NODES
-        self._step = (forest.size, float(masses[:width].sum()))
-        return leaves[:width]
+        chosen = self._expanded(round, leaves)
+        if chosen.size:
+            self._step = (forest.size, float(forest.path_prob[chosen].sum()))
+        return chosen
 
     def cut(self, round: Round) -> Cut:
         """The nodes worth verifying over all requests, and the size the pass is padded to.
 
-        Attains the maximum of ``sum f - theta * C(B + N)`` over all prefix-closed selections of
-        nodes that fit the requests' room; seconds already spent on drafting are sunk.
+        Attains the maximum of ``sum (f - theta * kappa) - theta * C(B + N)`` over all prefix-closed
+        selections of nodes that fit the requests' room; seconds already spent on drafting are
+        sunk. C is the time at the mean context, kappa what a node costs more because its request's
+        context is longer than that, or less.
         """
-        ranked, allocation = self._allocation(round)
-        return Cut(ranked[: allocation.count], allocation.pad_to)
+        allocation = self._allocation(round)
+        return Cut(allocation.nodes, allocation.pad_to)
 
     def observe(self, outcome: Outcome) -> None:
         """Update the long-run rate, and after a drafted round what drafting gained."""
@@ -227,27 +233,42 @@ class Smart(Policy):
         order = (-forest.path_prob[leaves]).argsort(kind="stable")
         return leaves[order[: min(spare, self._most(round))]]
 
-    def _width(self, round: Round, masses: NDArray[np.float64]) -> int:
-        """How many of the leaves, sorted by their path probabilities `masses`, to expand."""
+    def _expanded(self, round: Round, leaves: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Those of the open leaves, most probable first, that the next draft step expands."""
+        masses = round.forest.path_prob[leaves]
         theta, prices = self._theta(round), self._priced(round)
         if no_step_can_pay(masses, prices.step_seconds, theta):
-            return 0
-        ranked, allocation = self._allocation(round)
-        chosen = round.forest.path_prob[ranked[: allocation.count]]
-        larger = prices.envelope.seconds[allocation.count :]
+            return NO_NODES
+        allocation = self._allocation(round)
+        larger = prices.envelope.seconds[len(allocation.nodes) :]
+        displaced = np.sort(allocation.worth)
         ratio = self._ratio(round).value
-        return best_width(masses, ratio, chosen[::-1], larger, prices.step_seconds, theta)
+        width = best_width(masses, ratio, displaced, larger, prices.step_seconds, theta)
+        return leaves[:width]
 
-    def _allocation(self, round: Round) -> tuple[NDArray[np.int64], Allocation]:
-        """Usable nodes by path probability, parents before children, and the best prefix."""
-        forest, batch = round.forest, round.batch
-        envelope = self._priced(round).envelope
+    def _allocation(self, round: Round) -> Allocation:
+        """The nodes worth verifying."""
+        ranked, envelope = self._ranked(round), self._priced(round).envelope
+        return allocate(ranked, envelope.seconds, envelope.pad_to, self._theta(round))
+
+    def _ranked(self, round: Round) -> Ranked:
+        """Usable nodes by worth, parents before children, as many as can be priced.
+
+        The worth of a node never exceeds its parent's, because both pay the same for their context.
+        """
+        forest, batch, prices = round.forest, round.batch, self._priced(round)
         reach = round.reach(self.options.depth)
         usable = (forest.depth[batch:] <= reach[forest.request[batch:]]).nonzero()[0] + batch
-        order = (-forest.path_prob[usable]).argsort(kind="stable")
-        ranked = usable[order[: len(envelope.seconds) - 1]]
-        masses = forest.path_prob[ranked]
-        return ranked, allocate(masses, envelope.seconds, envelope.pad_to, self._theta(round))
+        request = forest.request[usable]
+        kappa = prices.context_seconds * (round.context_lens - round.context)
+        worth = forest.path_prob[usable] - self._theta(round) * kappa[request]
+        order = (-worth).argsort(kind="stable")
+        forced = 0
+        if self.options.floor:
+            first = rank_within(request, worth)[order] < self.options.floor
+            order, forced = np.concatenate([order[first], order[~first]]), int(first.sum())
+        most = len(prices.envelope.seconds) - 1
+        return Ranked(usable[order[:most]], worth[order[:most]], min(forced, most))
 
     def _priced(self, round: Round) -> _Prices:
         """Verify and draft-step seconds of this batch near this context."""
@@ -264,6 +285,7 @@ class Smart(Policy):
             grain,
             round.costs.verify_envelope(batch, most, round.context),
             np.asarray(round.costs.draft_step(batch, widths, round.context)),
+            _context_seconds(round, most),
         )
         return prices
 
@@ -287,3 +309,17 @@ def _catchup_seconds(round: Round, offer: Offer) -> float:
     """Of the source's catch-up on what it has not taken in."""
     accepted = max(round.batch, offer.noted)
     return float(offer.costs.draft_catchup(round.batch, accepted, round.context))
+
+
+def _context_seconds(round: Round, most: int) -> float:
+    """Seconds per node and token of context: how the slope of verify passes rises with context.
+
+    The mean slope up to `most` tokens, at the present context against half of it.
+    """
+    batch, costs = round.batch, round.costs
+    if most == batch:
+        return 0.0
+    contexts = (round.context / 2, round.context)
+    short, long = (costs.verify(batch, most, x) - costs.verify(batch, batch, x) for x in contexts)
+    slope = float(long - short) / ((most - batch) * (contexts[1] - contexts[0]))
+    return max(0.0, slope)  # less than nothing is noise: more keys are never read faster
