@@ -23,7 +23,6 @@ from smartprof.drafters.evidence import EvidenceTable
 from smartprof.drafters.ngram import NgramDrafter
 from smartprof.policies.base import Cut, Offer, Outcome, Policy, Round
 from smartprof.policies.table import make_policy
-from smartprof.profile.cost import Costs
 from smartprof.simulate.replay import RecordedWorld
 from smartprof.simulate.world import SimulatedTarget
 from smartprof.trees.forest import Children, Forest
@@ -184,21 +183,24 @@ def played(
     requests: Sequence[Request],
     batch: int,
     eos: frozenset[int] = frozenset(),
-    costs: Costs = COSTS,
 ) -> Played:
     watched = Watched(make_policy(policy))
-    decoder = Decoder(target, drafter, watched, costs, eos)
+    decoder = Decoder(target, drafter, watched, COSTS, eos)
     lane = Lane(policy, decoder, batch, deque(enumerate(requests)))
     run_lanes([lane], lambda _: None)
     return Played(lane, watched.seen, getattr(drafter, "missing", 0))
 
 
 def really(
-    drafter: Drafter, policy: str, requests: Sequence[Request], batch: int, **more: Any
+    drafter: Drafter,
+    policy: str,
+    requests: Sequence[Request],
+    batch: int,
+    eos: frozenset[int] = frozenset(),
 ) -> Played:
     """By the tiny model."""
     target = Target(loud_model(), batch, CAPACITY, drafter.taps)
-    return played(target, drafter, policy, requests, batch, **more)
+    return played(target, drafter, policy, requests, batch, eos)
 
 
 def replayed(recording: Recording, policy: str, batch: int) -> Played:

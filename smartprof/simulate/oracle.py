@@ -9,7 +9,7 @@ from typing import ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from smartprof.policies.allocation import allocate
+from smartprof.policies.allocation import Ranked, allocate
 from smartprof.policies.base import NO_NODES, Cut, Offer, Outcome, Policy, Round
 from smartprof.policies.memory import LongRunRate
 from smartprof.profile.envelope import Envelope
@@ -89,9 +89,9 @@ class Oracle(Policy):
         nodes = right.nonzero()[0][round.batch :]  # layer by layer, so parents come first
         envelope = _envelope(round, round.costs.most_tokens, len(nodes))
         nodes = nodes[: len(envelope.seconds) - 1]
-        masses, theta = np.ones(len(nodes)), self._theta(round)
-        found = allocate(masses, envelope.seconds, envelope.pad_to, theta)
-        return Cut(nodes[: found.count], found.pad_to)
+        ranked = Ranked(nodes, np.ones(len(nodes)))
+        found = allocate(ranked, envelope.seconds, envelope.pad_to, self._theta(round))
+        return Cut(found.nodes, found.pad_to)
 
     def observe(self, outcome: Outcome) -> None:
         """Update the long-run rate."""
