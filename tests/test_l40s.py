@@ -29,6 +29,7 @@ STUDIES = [
 ]
 TOO_SHALLOW = pytest.mark.xfail(
     strict=True,
+    raises=AssertionError,
     reason="smart spends its limit of 64 drafted nodes per request on breadth and ends at depth 3",
 )
 
@@ -79,7 +80,5 @@ def test_smart_is_not_below_another_policy(acceptance: str, batch: int) -> None:
 def test_smart_is_not_below_the_best_fixed_setting_in_hindsight(batch: int) -> None:
     found = rates("synthetic:0.7", batch, ("smart", "oracle-static"), 96)
     share = found["smart"] / found["oracle-static"]
-    print(
-        f"batch {batch}: {share:.3f} of oracle-static, {found['smart'] / found['oracle']:.3f} of oracle"
-    )
+    print(f"batch {batch}: {share:.3f} of oracle-static")
     assert share >= 0.99
