@@ -432,9 +432,10 @@ def test_simulate_replays_a_trace_and_says_that_nothing_was_timed(
 
 def test_simulate_without_a_trace_names_its_law(made: Place, tmp_path: Path) -> None:
     law = ("simulate", "--profile", made.profile, "--acceptance", "synthetic:0.6,0.5")
-    size = ("--batch", 16, "--context", 64)
+    size = ("--batch", 32, "--context", 64)
     result = smartprof(*law, "--policy", "chain", *size, "--json", tmp_path / "r.json")
     assert result.code == 0, result
+    assert "warning: batch 32 is outside of what was measured (1 to 16): seconds" in result.err
     assert "simulated: acceptance synthetic:0.6,0.5, seed 0" in " ".join(result.out.split())
     report = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))
     assert (report["acceptance"], report["trace"]) == ("synthetic:0.6,0.5", None)

@@ -126,6 +126,8 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "not a number": ({"node_conditional": np.full(6, np.nan)}, "probabilities are none"),
     "siblings above 1": ({"node_conditional": np.full(6, 0.6)}, "probabilities are none"),
     "twins": ({"node_token": np.array([7, 7, 8, 8, 4, 9])}, "same token"),
+    "a token below 0": ({"output_token": np.array([7, -1, 9])}, "a token is negative"),
+    "no prompt": ({"request_prompt_tokens": np.array([0, 4])}, "a count is out of bounds"),
     "no request": ({"request_prompt": np.zeros(0, "U1")}, "has shape"),
 }
 

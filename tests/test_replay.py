@@ -159,3 +159,12 @@ def test_a_policy_that_the_trace_is_too_narrow_for_is_refused() -> None:
     list(simulate(world, COSTS, Study(["chain:k=3"], [2])))
     with pytest.raises(InputError, match=r"eagle2:m=20.* of the expansions"):
         list(simulate(world, COSTS, Study(["eagle2:m=20:depth=6:k=6"], [2])))
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_the_oracle_is_never_below_another_policy_in_a_replay(batch: int) -> None:
+    """It has the choice between two sources here, and pays for what they have yet to take in."""
+    world = RecordedWorld(recording_of("both", GREEDY))
+    found = simulate(world, COSTS, Study([*POLICIES, "oracle"], [batch], seed=1))
+    rates = {x.result.policy: x.rate for x in found}
+    assert max(rates, key=lambda x: rates[x]) == "oracle"

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 
 from smartprof.errors import DomainError, InputError
+from smartprof.policies.base import Offer
 from smartprof.policies.table import make_policy
 from smartprof.profile.cost import CostModel
 from smartprof.report.simulated import SimulatedRun, summarise_simulated
 from smartprof.simulate import run as simulate_run
+from smartprof.simulate.oracle import Oracle
 from smartprof.simulate.run import SimulatedLane, Study, drawn, simulate
 from smartprof.simulate.synthetic import Law, SyntheticWorld
+from smartprof.trees.forest import Forest
+from tests.costs import TableCosts
+from tests.drafting import make_round
 from tests.l40s import l40s_profile
 from tests.profiles import bent, make_profile
 from tests.tiny_decoding import POLICIES
@@ -28,10 +35,15 @@ def costs() -> CostModel:
 
 
 def lanes_of(
-    *policies: str, batches: tuple[int, ...] = (4,), **more: object
+    *policies: str,
+    batches: tuple[int, ...] = (4,),
+    contexts: tuple[int | None, ...] = (None,),
+    seed: int = 0,
+    among: SyntheticWorld | None = None,
 ) -> list[SimulatedLane]:
-    found = more.pop("world", None) or world()
-    return list(simulate(found, costs(), Study(policies, batches, **more)))  # type: ignore[arg-type]
+    """Under the L40S-like profile."""
+    study = Study(policies, batches, contexts, seed)
+    return list(simulate(among or world(), costs(), study))
 
 
 @pytest.fixture
@@ -152,3 +164,47 @@ def test_every_full_round_costs_its_parts() -> None:
         rest = record.modelled_seconds - record.modelled_draft_seconds
         assert record.modelled_verify_seconds == verify
         assert rest - verify == pytest.approx(prices.round_overhead(batch, record.verify_tokens))
+
+
+@dataclass(frozen=True)
+class Known:
+    """Foresight made up for a test: so many right tokens below each root."""
+
+    lengths: np.ndarray
+
+    def right_below(self, source: str) -> np.ndarray:
+        return self.lengths
+
+    def on_path(self, forest: Forest) -> np.ndarray:
+        return np.ones(forest.size, np.bool_)
+
+
+def best_plan(lengths: np.ndarray, prices: TableCosts, theta: float) -> float:
+    """Tokens net of seconds of the best number of layers and of nodes, one by one."""
+    batch = len(lengths)
+    values = [-theta * prices.plain_decode(batch, 100.0)]
+    table = list(prices.verify_table)
+    for layers in range(1, int(lengths.max(initial=0)) + 1):
+        draft = prices.catchup_seconds
+        for layer in range(1, layers):
+            draft += float(prices.draft_step(batch, int((lengths > layer).sum()), 100.0))
+        for nodes in range(int(np.minimum(lengths, layers).sum()) + 1):
+            seconds = draft + min(table[batch + nodes - 1 :])  # padded up where that is cheaper
+            values.append(nodes - theta * seconds)
+    return max(values)
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_the_oracle_s_plan_is_the_best_of_all(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    batch = int(rng.integers(1, 4))
+    lengths = rng.integers(0, 6, batch)
+    verify = rng.uniform(0.5, 1.5, 40) + rng.choice([0.0, 0.1]) * np.arange(40)
+    prices = TableCosts(verify.tolist(), rng.uniform(0.01, 0.4, 8).tolist(), rng.uniform(0, 0.4))
+    forest = Forest.roots(np.arange(batch))
+    plain_seconds = prices.plain_decode(batch, 100.0)
+    round = make_round(forest, np.full(batch, 9), prices, plain_seconds)
+    oracle = Oracle(Known(lengths))
+    oracle.choose(round, [Offer("d", prices, 0)], lambda: 0.0)
+    best = best_plan(lengths, prices, batch / plain_seconds)
+    assert oracle._plan.value == pytest.approx(best)

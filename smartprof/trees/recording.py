@@ -154,6 +154,8 @@ class Recording:
         lengths = np.diff(self.output_start)
         if (lengths < 1).any() or (lengths > self.most_new).any():
             return "an output is empty or longer than was asked for"
+        if min(self.output.min(), self.token.min(initial=0)) < 0:
+            return "a token is negative"
         counts = min(self.prompt_tokens.min(), self.facts.width, self.facts.depth)
         return "" if counts >= 1 and self.pending.min() >= 0 else "a count is out of bounds"
 
