@@ -100,6 +100,7 @@ def decode_request(
         mixed=True,
         sampling=Sampling(),
         stop=(),
+        trace_size=None,
         require_measured=False,
         files=(),
         force=True,

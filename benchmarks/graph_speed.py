@@ -23,8 +23,9 @@ import torch
 from turns import in_turns, ratio_text
 
 from smartprof.calibrate.synthetic import EvenDrafter, Unpriced, WholeForest, even_forest
+from smartprof.decode.records import RoundRecord
 from smartprof.decode.requests import Progress, Request
-from smartprof.decode.rounds import Decoder, RoundRecord
+from smartprof.decode.rounds import Decoder
 from smartprof.decode.target import Target
 from smartprof.device import resolve_device
 from smartprof.errors import DeviceError

@@ -5,9 +5,9 @@
 
 1. On the development prompts: trees are recorded at every position, a grid of fixed settings (chain
    of 1 to 8, EAGLE-2 with 4 to 60 nodes and depth 1 to 6) is ranked by `simulate` for each batch,
-   and the best few of each batch are decoded there. The fastest is the fixed setting of that batch.
-2. On the held-out prompts: `smart`, its rivals as published and all these fixed settings are decoded
-   in one interleaved run for each batch. Nothing was chosen on these prompts.
+   and the best few of each batch are decoded there. The fastest is that batch's fixed setting.
+2. On the held-out prompts: `smart`, its rivals as published and all these fixed settings are
+   decoded in one interleaved run for each batch. Nothing was chosen on these prompts.
 
 Bars: `smart` at every batch at least 0.98 of plain decoding and of that batch's fixed setting, and
 on average over batches more than 1.03 of the best single fixed setting; modelled against measured

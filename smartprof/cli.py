@@ -12,6 +12,7 @@ from rich.prompt import Confirm
 
 from smartprof import __version__
 from smartprof.cli_plan import register as register_plan
+from smartprof.cli_simulate import register as register_simulate
 from smartprof.console import Force, err, integers, out
 from smartprof.errors import SmartprofError
 
@@ -307,11 +308,19 @@ def decode(
     save_acceptance: Annotated[
         Path | None, typer.Option(help="Write here what was learned of the drafter's acceptance.")
     ] = None,
+    trace_width: Annotated[
+        int | None,
+        typer.Option(
+            help="Also record draft trees at every output position for `simulate`, in a pass after "
+            "the timed ones: nodes expanded per layer."
+        ),
+    ] = None,
+    trace_depth: Annotated[int | None, typer.Option(help="Layers of the recorded trees.")] = None,
     show_text: Annotated[bool, typer.Option("--text", help="Print the decoded texts.")] = False,
     force: Force = False,
 ) -> None:
     """Decode prompts under a profile, losslessly, and report the speedup over plain decoding."""
-    from smartprof.commands import DecodeRequest, decode_report
+    from smartprof.commands import DecodeRequest, decode_report, trace_size
     from smartprof.decode.acceptance import AcceptanceRequest
     from smartprof.decode.sampling import Sampling
     from smartprof.report.plots import require_plottable
@@ -337,6 +346,7 @@ def decode(
         sampling=Sampling(temperature, top_k, top_p, min_p, repetition_penalty, seed),
         stop=tuple(stop or ()),
         require_measured=require_measured,
+        trace_size=trace_size(trace, trace_width, trace_depth),
         files=tuple(x for x in (json_path, plot, trace, save_acceptance) if x),
         force=force,
         acceptance=AcceptanceRequest(acceptance, freeze, save_acceptance, _command_line()),
@@ -444,7 +454,7 @@ def _save_decode(
     if plot:
         plot_speedup(report.runs, report.heading, plot)
     if trace:
-        write_trace(report.lanes, trace)
+        write_trace(report.lanes, trace, report.recording)
     if acceptance:
         save_acceptance(report.acceptance, acceptance, force=True)
     for path in (json_path, plot, trace, acceptance):
@@ -453,6 +463,7 @@ def _save_decode(
 
 
 register_plan(app)
+register_simulate(app)
 
 if __name__ == "__main__":
     run()

@@ -12,6 +12,7 @@ from smartprof.calibrate.run import profile_key
 from smartprof.decode.acceptance import AcceptanceRequest, AcceptanceStart, acceptance_key
 from smartprof.decode.learned import learned_file
 from smartprof.decode.prompts import Prompt, bundled_prompts, read_prompts, select_prompts
+from smartprof.decode.record import TraceSize
 from smartprof.decode.requests import Progress as Answer
 from smartprof.decode.run import LaneResult
 from smartprof.decode.sampling import GREEDY, Sampling
@@ -27,11 +28,12 @@ from smartprof.models.tokenizer import Tokenizer
 from smartprof.policies.table import POLICIES, make_policy
 from smartprof.profile.acceptance import AcceptanceFile
 from smartprof.profile.cost import CostModel
-from smartprof.profile.files import find_profile, load_profile
+from smartprof.profile.files import checksum, find_profile, load_profile
 from smartprof.profile.keys import KeyMatch, compare_keys
 from smartprof.profile.schema import Key, Profile
 from smartprof.report.json_files import require_writable
 from smartprof.report.summary import Run, summarise_runs
+from smartprof.trees.recording import Recording
 
 DEFAULT_SPLIT = "held-out"
 
@@ -58,6 +60,7 @@ class DecodeRequest:
     sampling: Sampling
     stop: tuple[str, ...]
     require_measured: bool
+    trace_size: TraceSize | None
     files: tuple[Path, ...]
     force: bool
     acceptance: AcceptanceRequest = field(default_factory=AcceptanceRequest)
@@ -68,6 +71,7 @@ class DecodeReport:
     """What a run found: the lines of the table, and the lanes they were made from.
 
     acceptance: what is to be saved of it, None if nothing was asked for.
+    recording: trees at every output position, if they were asked for.
     """
 
     heading: str
@@ -78,6 +82,7 @@ class DecodeReport:
     stop: tuple[str, ...]
     tokenizer: Tokenizer
     acceptance: AcceptanceFile | None
+    recording: Recording | None
 
     def text(self, answer: Answer) -> str:
         """What a user reads of an output: no special tokens, nothing from a stop string on."""
@@ -85,12 +90,24 @@ class DecodeReport:
         return text_before_stop(text, self.stop)
 
 
+def trace_size(trace: Path | None, width: int | None, depth: int | None) -> TraceSize | None:
+    """Of the trees to record, None for none; InputError for half of what that takes."""
+    if width is None and depth is None:
+        return None
+    if trace is None or width is None or depth is None:
+        raise InputError(
+            "expected --trace FILE, --trace-width and --trace-depth together, or --trace alone"
+        )
+    return TraceSize(width, depth)
+
+
 def decode_report(
     request: DecodeRequest, say: Callable[[str], None], progress: Progress
 ) -> DecodeReport:
     """Load everything, decode, and summarise. Raises before decoding whatever can be known then."""
     _check(request)
-    profile = load_profile(find_profile(request.profile))
+    path = find_profile(request.profile)
+    profile = load_profile(path)
     choice = choose_drafter(request.drafter, request.target, profile.drafters)
     costs = CostModel(profile, choice.kind)
     prompts = _prompts(request)
@@ -139,7 +156,25 @@ def decode_report(
         acceptance=learned_file(start, lanes, _workload_name(request, prompts))
         if request.acceptance.save
         else None,
+        recording=_recorded(request, session, workload, path, _bar(progress), say),
     )
+
+
+def _recorded(
+    request: DecodeRequest,
+    session: Session,
+    workload: Workload,
+    profile: Path,
+    on_step: Callable[[Step], None],
+    say: Callable[[str], None],
+) -> Recording | None:
+    """Trees at every output position, if they were asked for."""
+    size = request.trace_size
+    if size is None:
+        return None
+    say(f"recording trees of width {size.width} and depth {size.depth} at every output position")
+    found = checksum(profile.read_text(encoding="utf-8"))
+    return session.record(workload, size, found, on_step)
 
 
 def _check(request: DecodeRequest) -> None:

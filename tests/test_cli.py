@@ -385,6 +385,92 @@ def test_a_profile_of_another_device_is_labelled_modelled_and_nothing_is_measure
         assert run["tokens"] > 0
 
 
+SIMULATED = ("--policy", "chain:k=3,smart,oracle,oracle-static", "--batch", "1,4")
+LINE_FIELDS = {"setting", "context", "missing", "speedup", "share", "tree_size", "rounds"}
+
+
+@pytest.fixture(scope="module")
+def traced(made: Place) -> Path:
+    """A trace with trees, recorded through the command itself."""
+    path = made.folder.parent / "traced.npz"
+    size = ("--trace-width", 16, "--trace-depth", 16)
+    result = smartprof(*made.decode("--batch", "1,2", "--trace", path, *size))
+    assert result.code == 0, result
+    assert "recording trees of width 16 and depth 16 at every output position" in result.err
+    return path
+
+
+def test_a_trace_holds_the_rounds_as_before_and_trees_beside_them(
+    made: Place, traced: Path
+) -> None:
+    plain = made.folder.parent / "plain.npz"
+    assert smartprof(*made.decode("--batch", "1,2", "--trace", plain)).code == 0
+    with np.load(plain) as rounds, np.load(traced) as both:
+        assert set(rounds.files) < set(both.files)
+        for name in ("run", "round", "request", "committed", "tree_size", "lane_policy"):
+            np.testing.assert_array_equal(rounds[name], both[name])
+        assert both["request_prompt"].tolist() == ["line-1", "line-2", "line-3"]
+        assert len(both["output_token"]) == both["request_output_start"][-1]
+
+
+def test_simulate_replays_a_trace_and_says_that_nothing_was_timed(
+    made: Place, traced: Path, tmp_path: Path
+) -> None:
+    files = ("--json", tmp_path / "r.json", "--plot", tmp_path / "s.png")
+    trace = ("simulate", "--profile", made.profile, "--trace", traced)
+    result = smartprof(*trace, *SIMULATED, "--context", "32,64", "--seed", 3, *files)
+    assert result.code == 0, result
+    assert "simulated: acceptance recorded of tiny with ngram" in " ".join(result.out.split())
+    assert "nothing was timed" in " ".join(result.out.split())
+    report = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))
+    assert (report["simulated"], report["seed"], report["trace"]) == (True, 3, str(traced))
+    assert report["profile"] == checksum(made.profile.read_text(encoding="utf-8"))
+    places = {(x["policy"], x["batch"], x["context"]) for x in report["runs"]}
+    assert len(places) == len(report["runs"]) == 5 * 2 * 2
+    assert all(set(x) >= LINE_FIELDS for x in report["runs"])
+    settings = {x["setting"] for x in report["runs"] if x["policy"] == "oracle-static"}
+    assert None not in settings
+    assert (tmp_path / "s.png").stat().st_size > 10_000
+
+
+def test_simulate_without_a_trace_names_its_law(made: Place, tmp_path: Path) -> None:
+    law = ("simulate", "--profile", made.profile, "--acceptance", "synthetic:0.6,0.5")
+    size = ("--batch", 32, "--context", 64)
+    result = smartprof(*law, "--policy", "chain", *size, "--json", tmp_path / "r.json")
+    assert result.code == 0, result
+    assert "warning: batch 32 is outside of what was measured (1 to 16): seconds" in result.err
+    assert "simulated: acceptance synthetic:0.6,0.5, seed 0" in " ".join(result.out.split())
+    report = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))
+    assert (report["acceptance"], report["trace"]) == ("synthetic:0.6,0.5", None)
+
+
+def test_what_simulate_cannot_do_is_refused_in_one_line(place: Place, traced: Path) -> None:
+    simulate = ("simulate", "--profile", place.profile)
+    trace = (*simulate, "--trace", traced)
+    assert "got neither" in refused(place.folder, *simulate)
+    assert "got both" in refused(place.folder, *trace, "--acceptance", "synthetic:0.5")
+    line = refused(place.folder, *simulate, "--acceptance", "synthetic:2")
+    assert line.startswith("expected --acceptance synthetic:RATE[,CONFIDENCE]")
+    assert "no npz" in refused(place.folder, *simulate, "--trace", place.prompts)
+    assert "got 65" in refused(place.folder, *trace, "--batch", "1,65")
+    assert "a trace names its own" in refused(place.folder, *trace, "--drafter", "ngram")
+    lm = ("--acceptance", "synthetic:0.5", "--drafter", "lm")
+    assert "expected costs of drafter 'lm'" in refused(place.folder, *simulate, *lm)
+    assert "exists: " in refused(place.folder, *trace, "--json", place.prompts)
+
+
+def test_decode_refuses_ceilings_and_half_of_a_trace_size(place: Place) -> None:
+    for name in ("oracle", "oracle-static"):
+        assert "only `smartprof simulate` has" in refused(
+            place.folder, *place.decode("--policy", name)
+        )
+    trace = ("--trace", place.folder / "t.npz")
+    for options in (("--trace-width", 4), (*trace, "--trace-depth", 4)):
+        assert "together" in refused(place.folder, *place.decode(*options))
+    wide = (*trace, "--trace-width", 64, "--trace-depth", 9)
+    assert "(W + 1) * (D - 1)" in refused(place.folder, *place.decode(*wide))
+
+
 def test_the_same_command_twice_gives_the_same_tokens(place: Place) -> None:
     shown = [smartprof(*place.decode("--text")).out for _ in range(2)]
     texts = [x[x.index(" line-1, plain, batch 1 ") :] for x in shown]

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from smartprof.decode.equality import Equality, compare
+from smartprof.decode.equality import compare
+from smartprof.decode.records import Equality
 from smartprof.decode.requests import Progress, Request
 from smartprof.decode.run import cycled
 from smartprof.decode.target import Target

@@ -8,7 +8,8 @@ from itertools import cycle
 import pytest
 import torch
 
-from smartprof.decode.equality import Equality, compare
+from smartprof.decode.equality import compare
+from smartprof.decode.records import Equality
 from smartprof.decode.requests import Request
 from smartprof.decode.run import Lane
 from smartprof.drafters.base import Drafter

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from smartprof.decode.equality import MOST_TIES, TIE, Equality, compare
+from smartprof.decode.equality import TIE, compare
+from smartprof.decode.records import MOST_TIES, Equality
 from smartprof.decode.requests import Progress, Request
 from smartprof.decode.target import Target
 from smartprof.models.shapes import named_shape

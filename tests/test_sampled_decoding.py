@@ -13,10 +13,11 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 
-from smartprof.decode import rounds
+from smartprof.decode import target as target_module
 from smartprof.decode.choosers import Chooser, RowChooser, chooser_for, greedy
-from smartprof.decode.equality import Equality, compare
+from smartprof.decode.equality import compare
 from smartprof.decode.noise import gumbel
+from smartprof.decode.records import Equality
 from smartprof.decode.requests import Progress, Request
 from smartprof.decode.sampling import GREEDY, Sampling
 from smartprof.decode.target import Target
@@ -269,5 +270,5 @@ def test_accepting_drafts_by_their_ratio_without_a_residual_is_noticed(
 
         return choose
 
-    monkeypatch.setattr(rounds, "chooser_for", wrong)
+    monkeypatch.setattr(target_module, "chooser_for", wrong)
     assert p_value(1600) < 1e-6

@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from smartprof.decode.choosers import chooser_for
-from smartprof.decode.equality import TIE, Equality, compare
+from smartprof.decode.equality import TIE, compare
 from smartprof.decode.noise import gumbel, nth_word
+from smartprof.decode.records import Equality
 from smartprof.decode.requests import Progress, Request
 from smartprof.decode.sampling import GREEDY, Sampling
 from smartprof.trees.forest import Forest

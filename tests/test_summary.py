@@ -6,9 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from smartprof.decode.equality import Equality
+from smartprof.decode.records import Equality, RoundRecord
 from smartprof.decode.requests import Progress, Request
-from smartprof.decode.rounds import RoundRecord
 from smartprof.decode.run import LaneResult
 from smartprof.report.summary import Run, loops, summarise_runs
 from smartprof.report.tables import runs_table
@@ -42,6 +41,8 @@ def record(requests: Sequence[int], committed: int = 1, **changes: float) -> Rou
         draft_seconds=fields["draft_seconds"],
         verify_seconds=fields["verify_seconds"],
         modelled_seconds=fields["modelled_seconds"],
+        modelled_draft_seconds=0.0,
+        modelled_verify_seconds=fields["modelled_seconds"],
         draft_steps=int(fields["draft_steps"]),
         verify_tokens=count * int(fields["tree_size"]),
         committed=np.full(count, committed),

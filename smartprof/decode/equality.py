@@ -11,6 +11,7 @@ from torch import Tensor
 
 from smartprof.decode.choosers import RowChooser
 from smartprof.decode.noise import gumbel
+from smartprof.decode.records import Equality
 from smartprof.decode.requests import Progress
 from smartprof.decode.target import Target
 from smartprof.decode.warping import threshold
@@ -18,26 +19,6 @@ from smartprof.trees.forest import Forest
 from smartprof.trees.packed import pack
 
 TIE = 5e-4  # float32 kernels of different shapes were seen to differ by 1e-4 on real text
-MOST_TIES = 1e-3  # per token; more of them is not rounding
-
-
-@dataclass(frozen=True)
-class Equality:
-    """Tokens compared; ties among them; tokens that plain decoding would not have chosen."""
-
-    tokens: int
-    ties: int
-    changed: int
-
-    @property
-    def identical(self) -> bool:
-        """Nothing changed, and at most one token in a thousand is a tie."""
-        return self.changed == 0 and self.ties <= MOST_TIES * self.tokens
-
-    def __add__(self, other: Equality) -> Equality:
-        return Equality(
-            self.tokens + other.tokens, self.ties + other.ties, self.changed + other.changed
-        )
 
 
 def compare(

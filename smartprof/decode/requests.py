@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from smartprof.decode.sampling import GREEDY, Sampling
-from smartprof.decode.stops import StopFinder
+from smartprof.decode.stops import Detokenise, Finder, StopFinder
+from smartprof.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,20 @@ class Request:
     sampling: Sampling = GREEDY
     stop: tuple[str, ...] = ()
 
+    def finder(self, detokenise: Detokenise | None) -> Finder | None:
+        """What finds the end of the output other than an end of sequence; None: nothing does.
+
+        Raises InputError for stop strings without `detokenise`, the text of tokens.
+        """
+        if not self.stop:
+            return None
+        if detokenise is None:
+            raise InputError(
+                f"request {self.prompt_id} has stop strings: expected a decoder with `detokenise`, "
+                "got none"
+            )
+        return StopFinder(self.stop, detokenise)
+
 
 @dataclass
 class Progress:
@@ -38,7 +53,7 @@ class Progress:
     index: int
     output: list[int] = field(default_factory=list)
     ended: bool = False
-    finder: StopFinder | None = None
+    finder: Finder | None = None
     stopped: bool = False
 
     @property

@@ -1,4 +1,8 @@
-"""One decoding round: draft, cut, verify, keep. Every policy and drafter goes through this loop."""
+"""One decoding round: draft, cut, verify, keep. Every policy and drafter goes through this loop.
+
+Decoding and simulation alike: they differ in the target, which is a model or a record of what one
+said (`Verifier`). Knows nothing of torch.
+"""
 
 from __future__ import annotations
 
@@ -8,42 +12,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from smartprof.decode.choosers import chooser_for
+from smartprof.decode.records import RoundRecord
 from smartprof.decode.requests import Progress, Request
-from smartprof.decode.stops import Detokenise, StopFinder
-from smartprof.decode.target import Target
+from smartprof.decode.stops import Detokenise
+from smartprof.decode.verifier import Verifier
 from smartprof.drafters.base import Drafter
-from smartprof.errors import InputError
 from smartprof.policies.base import Cut, Offer, Outcome, Policy, Round
 from smartprof.trees.forest import Forest
 from smartprof.trees.packed import Accepted, PackedTrees, accept, pack
 
 if TYPE_CHECKING:
     from smartprof.profile.cost import Costs
-
-
-@dataclass(frozen=True)
-class RoundRecord:
-    """What one round did, over the B requests of the batch, row by row.
-
-    seconds: wall clock of the whole round; draft and verify are parts of it, the rest is overhead.
-    modelled_seconds: the same round priced by the profile.
-    committed, accepted, tree_size, context_lens: int64 [B]; tree size counts the root; context
-    lengths are those before the round.
-    requests: arrival indices int64 [B].
-    """
-
-    seconds: float
-    draft_seconds: float
-    verify_seconds: float
-    modelled_seconds: float
-    draft_steps: int
-    verify_tokens: int
-    committed: NDArray[np.int64]
-    accepted: NDArray[np.int64]
-    tree_size: NDArray[np.int64]
-    context_lens: NDArray[np.int64]
-    requests: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -56,12 +35,21 @@ class Draft:
     steps: int
 
 
+@dataclass(frozen=True)
+class Price:
+    """Modelled seconds of a round and of its parts; the rest is overhead."""
+
+    total: float
+    draft: float
+    verify: float
+
+
 class Decoder:
     """A batch of requests decoded by one policy and one drafter; rows 0 ... B-1 are in use."""
 
     def __init__(
         self,
-        target: Target,
+        target: Verifier,
         drafter: Drafter,
         policy: Policy,
         costs: Costs,
@@ -71,8 +59,8 @@ class Decoder:
         """detokenise: text of tokens; needed for requests with stop strings."""
         self.target, self.drafter, self.policy = target, drafter, policy
         self.costs, self.eos, self.detokenise = costs, eos, detokenise
-        self._clock = target.execution.clock
-        drafter.attach(target.cache)
+        self._clock = target.clock
+        target.attach(drafter)
         self.rows: list[Progress] = []
 
     @property
@@ -82,26 +70,15 @@ class Decoder:
 
     def admit(self, request: Request, index: int) -> float:
         """Prefill a request into the next free row; returns the seconds it took."""
-        finder = self._finder(request)
+        finder = request.finder(self.detokenise)
         self.target.synchronise()
         start = self._clock()
         row = self.batch
-        self.target.cache.require(len(request.tokens) + request.max_new_tokens)
-        self.target.prefill(row, request.tokens)
+        self.target.admit(row, request)
         self.drafter.admit(row, request.tokens)
         self.rows.append(Progress(request, index, finder=finder))
         self.target.synchronise()
         return self._clock() - start
-
-    def _finder(self, request: Request) -> StopFinder | None:
-        if not request.stop:
-            return None
-        if self.detokenise is None:
-            raise InputError(
-                f"request {request.prompt_id} has stop strings: expected a decoder with "
-                "`detokenise`, got none"
-            )
-        return StopFinder(request.stop, self.detokenise)
 
     def retire(self) -> list[Progress]:
         """Take ended requests out; the last rows move into their places."""
@@ -112,7 +89,7 @@ class Decoder:
             last = self.batch - 1
             self.drafter.release(row)
             if row != last:
-                self.target.cache.move_row(last, row, self.rows[last].context_len)
+                self.target.move(last, row, self.rows[last].context_len)
                 self.drafter.move(last, row)
                 self.rows[row] = self.rows[last]
             self.rows.pop()
@@ -127,19 +104,20 @@ class Decoder:
         cut = self.policy.cut(state)
         trees = pack(draft.forest, cut.nodes)
         verify_start = self._clock()
-        choose = chooser_for(self.rows, trees, context_lens)
-        choice = self.target.verify(trees, context_lens, cut.pad_to, choose)
+        choice = self.target.choose(self.rows, trees, context_lens, cut.pad_to)
         verify_seconds = self._clock() - verify_start
         accepted = accept(trees, choice)
         committed = self._commit(trees, accepted, context_lens)
-        modelled = self._price(draft, cut, state)
-        self._observe(draft, cut, trees, accepted, committed, modelled)
+        price = self._price(draft, cut, state)
+        self._observe(draft, cut, trees, accepted, committed, price.total)
         self.target.synchronise()
         return RoundRecord(
             seconds=self._clock() - start,
             draft_seconds=draft.seconds,
             verify_seconds=verify_seconds,
-            modelled_seconds=modelled,
+            modelled_seconds=price.total,
+            modelled_draft_seconds=price.draft,
+            modelled_verify_seconds=price.verify,
             draft_steps=draft.steps,
             verify_tokens=cut.pad_to,
             committed=committed,
@@ -191,13 +169,15 @@ class Decoder:
         accepted = max(self.batch, state.noted)
         return float(state.costs.draft_catchup(self.batch, accepted, state.context))
 
-    def _price(self, draft: Draft, cut: Cut, state: Round) -> float:
+    def _price(self, draft: Draft, cut: Cut, state: Round) -> Price:
         """Modelled seconds of the whole round."""
+        overhead = float(self.costs.round_overhead(self.batch, cut.pad_to))
         if not draft.steps and cut.pad_to == self.batch:
-            return state.plain_seconds
-        verify = self.costs.verify(self.batch, cut.pad_to, state.context)
-        overhead = self.costs.round_overhead(self.batch, cut.pad_to)
-        return draft.modelled_seconds + float(verify) + float(overhead)
+            total = state.plain_seconds  # measured as a whole
+            return Price(total, 0.0, max(0.0, total - overhead))
+        verify = float(self.costs.verify(self.batch, cut.pad_to, state.context))
+        seconds = draft.modelled_seconds
+        return Price(seconds + verify + overhead, seconds, verify)
 
     def _commit(
         self, trees: PackedTrees, accepted: Accepted, context_lens: NDArray[np.int64]

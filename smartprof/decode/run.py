@@ -11,9 +11,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from smartprof.decode.equality import Equality
+from smartprof.decode.records import Equality, RoundRecord
 from smartprof.decode.requests import Progress, Request
-from smartprof.decode.rounds import Decoder, RoundRecord
+from smartprof.decode.rounds import Decoder
 from smartprof.trees.reliability import AcceptanceRecord
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 
-from smartprof.decode.equality import Equality, compare
+from smartprof.decode.domain import require_domain
+from smartprof.decode.equality import compare
 from smartprof.decode.prompts import Prompt
+from smartprof.decode.record import Recorder, TraceSize
+from smartprof.decode.records import Equality
 from smartprof.decode.requests import Progress, Request
 from smartprof.decode.rounds import Decoder
 from smartprof.decode.run import Lane, LaneResult, cycled, run_lanes
@@ -20,6 +24,7 @@ from smartprof.models.execution import EAGER, Execution
 from smartprof.models.loading import LoadedModel
 from smartprof.policies.table import make_policy
 from smartprof.profile.cost import CostModel
+from smartprof.trees.recording import Facts, Recording
 
 PLAIN = "plain"
 MIXED = "mixed"
@@ -79,7 +84,7 @@ class Session:
         taps = self.make_drafter().taps
         for batch in workload.batches:
             for label in labels:
-                self._require_domain(requests, batch, label)
+                require_domain(self.costs, make_policy(label), batch, _longest(requests))
         for batch in workload.batches:
             targets = {x: self._target(requests, batch, x, taps) for x in labels}
             for category in dict.fromkeys(x.category for x in requests):
@@ -87,7 +92,38 @@ class Session:
                 lanes = [self._lane(x, targets[x], chosen, batch) for x in labels]
                 most = len(labels) * sum(x.max_new_tokens for _, x in lanes[0].queue)
                 run_lanes(lanes, _reporter(on_step, lanes, batch, category, most))
-                yield from self._results(lanes, category)
+                yield from self._results(lanes, targets, category)
+
+    def record(
+        self,
+        workload: Workload,
+        size: TraceSize,
+        profile: str,
+        on_step: Callable[[Step], None],
+    ) -> Recording:
+        """Trees at every output position of each prompt, decoded once, at the largest batch.
+
+        Requests of all categories share the batch; where tokens are sampled, a request's seed is
+        by its place among all prompts. profile: its checksum.
+        """
+        requests, batch = self._requests(workload), max(workload.batches)
+        drafter = self.make_drafter()
+        target = self._target(requests, batch, PLAIN, drafter.taps)
+        recorder = Recorder(target, drafter, self.costs, self.tokenizer.eos_ids, size, self.text)
+        lane = Lane("record", recorder, batch, deque(enumerate(requests)))
+        most = sum(x.max_new_tokens for x in requests)
+        run_lanes([lane], _reporter(on_step, [lane], batch, "recording", most))
+        facts = Facts(
+            target=self.model.source.shape.name,
+            drafter=drafter.name,
+            digest=drafter.digest,
+            sampling=workload.sampling.describe(),
+            workload="+".join(sorted({x.split for x in workload.prompts})) + " prompts",
+            width=size.width,
+            depth=size.depth,
+            profile=profile,
+        )
+        return recorder.recording(lane.finished, facts)
 
     def _requests(self, workload: Workload) -> list[Request]:
         shape = self.model.source.shape
@@ -119,13 +155,6 @@ class Session:
             )
         return requests
 
-    def _require_domain(self, requests: Sequence[Request], batch: int, label: str) -> None:
-        """Raise DomainError now rather than in the middle of a run."""
-        tokens = batch * (1 + (make_policy(label).most_nodes(batch) or 0))
-        self.costs.plain_decode(batch, _longest(requests))
-        self.costs.verify(batch, tokens, _longest(requests))
-        self.costs.round_overhead(batch, tokens)
-
     def _target(
         self, requests: Sequence[Request], batch: int, label: str, taps: Sequence[int]
     ) -> Target:
@@ -149,7 +178,9 @@ class Session:
         """What a user reads of these tokens."""
         return self.tokenizer.decode(tokens, skip_special=True)
 
-    def _results(self, lanes: Sequence[Lane], category: str) -> Iterator[LaneResult]:
+    def _results(
+        self, lanes: Sequence[Lane], targets: dict[str, Target], category: str
+    ) -> Iterator[LaneResult]:
         exact = self.model.transformer.dtype == torch.float32
         plain = {x.index: x for x in lanes[0].finished}
         for lane in lanes:
@@ -161,7 +192,7 @@ class Session:
                 category=category,
                 records=lane.counted,
                 outputs=lane.finished,
-                equality=_compare_all(lane, plain) if exact else None,
+                equality=_compare_all(lane, targets[lane.label], plain) if exact else None,
                 prefill_seconds=lane.prefill_seconds,
                 acceptance=lane.decoder.drafter.record(),
             )
@@ -172,11 +203,8 @@ def _longest(requests: Sequence[Request]) -> int:
     return max(len(x.tokens) + x.max_new_tokens for x in requests)
 
 
-def _compare_all(lane: Lane, plain: dict[int, Progress]) -> Equality:
-    checks = [
-        compare(lane.decoder.target, x, plain[x.index].output, lane.decoder.eos)
-        for x in lane.finished
-    ]
+def _compare_all(lane: Lane, target: Target, plain: dict[int, Progress]) -> Equality:
+    checks = [compare(target, x, plain[x.index].output, lane.decoder.eos) for x in lane.finished]
     return sum(checks, Equality(0, 0, 0))
 
 

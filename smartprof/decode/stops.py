@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from smartprof.errors import InputError
 
@@ -14,6 +15,16 @@ Detokenise = Callable[[Sequence[int]], str]
 # do not push it out of sight.
 MARGIN = 16
 REPLACEMENT = "\ufffd"
+
+
+class Finder(Protocol):
+    """Finds where an output ends."""
+
+    def tokens_until(self, output: Sequence[int], new: Sequence[int]) -> int | None:
+        """How many of the new tokens are kept; None: all, and the output goes on.
+
+        output: the tokens before.
+        """
 
 
 class StopFinder:

@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from smartprof.decode.choosers import Chooser, greedy
+from smartprof.decode.choosers import Chooser, chooser_for, greedy
+from smartprof.decode.requests import Progress, Request
+from smartprof.drafters.base import Drafter
 from smartprof.models.backends import attention_backends
 from smartprof.models.cache import KVCache
 from smartprof.models.execution import EAGER, Execution, model_pass
@@ -46,6 +48,34 @@ class Target:
         """Wait for the device, so that a clock read next covers the work before it."""
         if self.model.device.type == "cuda":
             torch.cuda.synchronize(self.model.device)
+
+    def clock(self) -> float:
+        """Seconds of a clock that stands still while passes are captured."""
+        return self.execution.clock()
+
+    def attach(self, drafter: Drafter) -> None:
+        """Show the drafter the cache, whose features it may read."""
+        drafter.attach(self.cache)
+
+    def admit(self, row: int, request: Request) -> None:
+        """Prefill a request into a free row; raises before that if it will not fit."""
+        self.cache.require(len(request.tokens) + request.max_new_tokens)
+        self.prefill(row, request.tokens)
+
+    def move(self, source: int, target: int, context_len: int) -> None:
+        """Copy a request's cache entries to another row."""
+        self.cache.move_row(source, target, context_len)
+
+    def choose(
+        self,
+        rows: Sequence[Progress],
+        trees: PackedTrees,
+        context_lens: NDArray[np.int64],
+        pad_to: int,
+    ) -> NDArray[np.int64]:
+        """The target's own next token after every tree node, as each request's sampling says."""
+        chooser = chooser_for(rows, trees, context_lens)
+        return self.verify(trees, context_lens, pad_to, chooser)
 
     @torch.inference_mode()
     def prefill(self, row: int, tokens: Sequence[int], chunk: int = PREFILL_CHUNK) -> None:

@@ -6,6 +6,9 @@ tree_size (tokens verified, root included), accepted (draft tokens), committed (
 verify_tokens (of the whole pass, padding included), draft_steps, and seconds, draft_seconds,
 verify_seconds, modelled_seconds of the whole round. Per run: lane_policy, lane_drafter, lane_batch,
 lane_category, lane_split.
+
+With a recording of trees the file has its arrays as well (`trees.recording_file`). All arrays are
+described in docs/trace-format.md.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ from numpy.typing import NDArray
 
 from smartprof.decode.run import LaneResult
 from smartprof.profile.atomic import write_atomically
+from smartprof.trees.recording import Recording
+from smartprof.trees.recording_file import recording_arrays
 
 PER_REQUEST = {
     "request": "requests",
@@ -56,8 +61,11 @@ def trace_columns(lanes: Sequence[LaneResult]) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-def write_trace(lanes: Sequence[LaneResult], path: Path) -> None:
+def write_trace(
+    lanes: Sequence[LaneResult], path: Path, recording: Recording | None = None
+) -> None:
     """Write a trace, whole or not at all; read it back with ``numpy.load(path)``."""
     content = BytesIO()
-    np.savez_compressed(content, allow_pickle=False, **trace_columns(lanes))
+    trees = {} if recording is None else recording_arrays(recording)
+    np.savez_compressed(content, allow_pickle=False, **trace_columns(lanes), **trees)
     write_atomically(content.getvalue(), path, force=True)

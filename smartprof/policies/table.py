@@ -18,6 +18,8 @@ from smartprof.policies.static import Static
 POLICIES: dict[str, type[Policy]] = {
     x.name: x for x in (Plain, Chain, Static, Eagle2, Cap, SmartPaper, Smart, SmartWithout)
 }
+# Ceilings that know what the target will say: made where that is known.
+SIMULATED_ONLY = ("oracle", "oracle-static")
 
 
 def make_policy(text: str) -> Policy:
@@ -30,5 +32,6 @@ def make_policy(text: str) -> Policy:
     policy_type = load_policy(name) if name.endswith(SUFFIX) else POLICIES.get(name)
     if policy_type is None:
         known = ", ".join(POLICIES)
-        raise InputError(f"expected a policy of {known}, or a file {SUFFIX}, got {name!r}")
+        ceiling = " (a ceiling that only `smartprof simulate` has)" * (name in SIMULATED_ONLY)
+        raise InputError(f"expected a policy of {known}, or a file {SUFFIX}, got {name!r}{ceiling}")
     return policy_type(parse_options(policy_type.name, policy_type.options_type, parts))

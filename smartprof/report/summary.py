@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from smartprof.decode.equality import Equality
+from smartprof.decode.records import Equality
 from smartprof.decode.run import LaneResult
 from smartprof.stats import bootstrap_interval
 from smartprof.trees.reliability import NO_EVENTS

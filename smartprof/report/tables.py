@@ -22,6 +22,7 @@ from smartprof.policies.options import list_options
 from smartprof.profile.schema import Curve, ErrorSummary, Profile
 
 if TYPE_CHECKING:
+    from smartprof.report.simulated import SimulatedRun
     from smartprof.report.summary import Run
 
 SHOWN_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -201,6 +202,40 @@ def _run_cells(run: Run) -> list[str]:
         f"{run.tree_size:.1f}",
         "/".join(f"{100 * x:.0f}" for x in parts) + " %" if parts else MISSING,
         MISSING if run.identical is None else ("yes" if run.identical else "NO"),
+    ]
+
+
+def simulated_table(runs: Sequence[SimulatedRun], heading: str) -> Table:
+    """One line per policy, batch and context."""
+    table = _table(heading)
+    columns = ["policy", "batch", "context", "tok/s", "speedup", "95 %", "accepted", "tree"]
+    for name in (*columns, "steps", "draft/verify/rest", "missing"):
+        table.add_column(name, justify="left" if name == "policy" else "right")
+    for run in runs:
+        table.add_row(*_simulated_cells(run))
+    table.caption = (
+        "simulated: all seconds are the profile's, nothing was timed; context: tokens per request "
+        f"charged for, {MISSING} as many as it had; accepted: draft tokens per round; tree: tokens "
+        "verified per request, root included; steps: draft steps per round; missing: expansions "
+        "asked for that the trace does not have"
+    )
+    return table
+
+
+def _simulated_cells(run: SimulatedRun) -> list[str]:
+    parts = (run.share.draft, run.share.verify, run.share.overhead)
+    return [
+        run.policy if run.setting is None else f"{run.policy} ({run.setting})",
+        str(run.batch),
+        MISSING if run.context is None else str(run.context),
+        f"{run.tokens_per_second:.1f}",
+        ratio_text(run.speedup),
+        f"{run.speedup_low:.2f}-{run.speedup_high:.2f}",
+        f"{run.accepted_per_round:.2f}",
+        f"{run.tree_size:.1f}",
+        f"{run.draft_steps:.1f}",
+        "/".join(f"{100 * x:.0f}" for x in parts) + " %",
+        percent_text(100 * run.missing),
     ]
 
 
