@@ -85,7 +85,7 @@ def _world(request: SimulateRequest, profile: Profile) -> tuple[World, dict[str,
         return RecordedWorld(recording), {"trace": str(request.trace), "acceptance": None}
     assert request.acceptance is not None
     law = Law.parse(request.acceptance)
-    drafter = request.drafter or next(iter(profile.drafters))
+    drafter = request.drafter or next(iter(profile.drafters), "any")  # refused where it is priced
     return SyntheticWorld(law, drafter, request.seed), {"trace": None, "acceptance": str(law)}
 
 

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from smartprof.decode.record import TraceSize
+from smartprof.decode.record import MOST_EXPANDED, TraceSize
 from smartprof.decode.trace import write_trace
+from smartprof.drafters.model_drafter import TREE_SLOTS
 from smartprof.errors import InputError
 from smartprof.trees.recording import Facts, Recording
 from smartprof.trees.recording_file import FACTS, read_recording, recording_arrays
@@ -149,3 +150,4 @@ def test_sizes_that_no_drafter_could_draft_whole_are_refused(width: int, depth: 
     with pytest.raises(InputError, match="expected --trace-width W and --trace-depth D"):
         TraceSize(width, depth)
     assert TraceSize(64, 1).width == 64
+    assert MOST_EXPANDED <= TREE_SLOTS

@@ -116,8 +116,8 @@ class SyntheticWorld:
 
     @property
     def label(self) -> str:
-        """The law."""
-        return f"acceptance {self.law}, seed {self.seed}"
+        """The law, and whose seconds drafting takes."""
+        return f"acceptance {self.law}, seed {self.seed}, drafted at the price of {self.sources[0]}"
 
     @cached_property
     def requests(self) -> list[SimulatedRequest]:
