@@ -36,7 +36,7 @@ class SmartOptions:
     """Bounds of the search; none of them is a threshold of the rule."""
 
     depth: int = whole(16, 1, 64, "deepest node")
-    limit: int = whole(64, 1, 512, "drafted nodes per request, on average over the batch")
+    limit: int = whole(2048, 1, 4096, "drafted nodes per request, on average over the batch")
     most: int = whole(256, 2, 4096, "tokens in one verify pass, rows in one draft step")
     half_life: float = real(32.0, 1.0, 1e6, "rounds of memory in the long-run rate")
     probe: int = whole(1024, 1, 100_000, "most rounds between trials while drafting does not pay")
