@@ -114,7 +114,10 @@ with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
 print(*{heavy!r} & set(sys.modules))
 """
 HEAVY = {"torch", "transformers", "scipy", "pandas", "matplotlib", "tokenizers"}
-GIVEN = ("--profile", "xeon-2t-smollm2.json", "--acceptance", "synthetic:0.6+0.1")
+GIVEN = (
+    *("--profile", "xeon-2t-smollm2.json", "--drafter", "ngram"),
+    *("--acceptance", "synthetic:0.6+0.1"),
+)
 
 
 @pytest.mark.parametrize("command", ["plan", "export"])
