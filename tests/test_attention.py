@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -7,16 +8,20 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from smartprof.models.attention import AttentionCosts, PaddedAttention, RaggedAttention
+from smartprof.models.attention import GroupedAttention, PaddedAttention
 from smartprof.models.cache import KVCache
+from smartprof.models.grouping import AttentionCosts, CallCosts, group_requests
 from smartprof.models.inputs import InputLayout, Tokens, chain_tokens, packed_input
 from smartprof.models.shapes import named_shape
 
 SHAPE = named_shape("tiny-llama")
 CPU = torch.device("cpu")
 GROUP = SHAPE.heads // SHAPE.kv_heads
-NEVER = InputLayout(GROUP)
-ALWAYS = InputLayout(GROUP, costs=AttentionCosts(call_seconds=-1.0, pair_seconds=0.0))
+FREE, DEAR = CallCosts(0.0, 1.0, 1.0), CallCosts(1e9, 1.0, 1.0)
+SHARED = InputLayout(GROUP)
+PAIRS = InputLayout(GROUP, costs=AttentionCosts(alone=DEAR, together=FREE))
+EACH = InputLayout(GROUP, costs=AttentionCosts(alone=FREE, together=DEAR))
+LAYOUTS = pytest.mark.parametrize("layout", [SHARED, PAIRS, EACH], ids=["shared", "pairs", "each"])
 
 
 def _cache(batch: int) -> KVCache:
@@ -72,19 +77,20 @@ def _by_hand(
 
 
 @pytest.mark.parametrize("window", [None, 5], ids=["all", "window"])
-@pytest.mark.parametrize("layout", [NEVER, ALWAYS], ids=["padded", "ragged"])
+@LAYOUTS
 @pytest.mark.parametrize("counts", [[1], [7], [1, 1, 1], [2, 2], [1, 9, 3, 4], [3, 1, 1, 12]])
 @pytest.mark.parametrize("spare", [0, 3])
-def test_both_plans_equal_attention_computed_token_by_token(
+def test_every_plan_equals_attention_computed_token_by_token(
     counts: list[int], layout: InputLayout, window: int | None, spare: int
 ) -> None:
     rng = np.random.default_rng(sum(counts))
     cache = _cache(len(counts))
     tokens = _tokens(rng, counts, rng.integers(0, 40, len(counts)).tolist())
     batch = packed_input(cache, tokens, replace(layout, window=window), sum(counts) + spare)
-    if len(counts) > 1:
-        wanted = RaggedAttention if layout is ALWAYS else PaddedAttention
-        assert isinstance(batch.attention, wanted)
+    if len(counts) > 1 and layout is EACH:
+        assert isinstance(batch.attention, GroupedAttention)
+    if layout is SHARED:
+        assert isinstance(batch.attention, PaddedAttention)
     query = torch.randn(sum(counts) + spare, SHAPE.heads, SHAPE.head_dim)
     out = batch.attention(query, cache, 0)
     assert out.shape == query.shape
@@ -93,7 +99,7 @@ def test_both_plans_equal_attention_computed_token_by_token(
     np.testing.assert_allclose(out[: sum(counts)].numpy(), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("layout", [NEVER, ALWAYS], ids=["padded", "ragged"])
+@LAYOUTS
 def test_requests_that_take_no_part_change_nothing(layout: InputLayout) -> None:
     rng = np.random.default_rng(3)
     cache = _cache(4)
@@ -117,13 +123,44 @@ def test_a_chain_sees_itself_and_all_before_it() -> None:
     tokens = chain_tokens(np.array([5, 6, 7]), row=1, start=4)
     np.testing.assert_array_equal(tokens.slot, [4, 5, 6])
     np.testing.assert_array_equal(tokens.inside[0], np.tri(3, dtype=np.bool_))
-    assert packed_input(_cache(2), tokens, NEVER, 3).entries.tolist() == [61 + 4, 61 + 5, 61 + 6]
+    assert packed_input(_cache(2), tokens, SHARED, 3).entries.tolist() == [61 + 4, 61 + 5, 61 + 6]
 
 
-def test_attention_runs_per_request_where_that_saves_more_than_the_calls_cost() -> None:
-    costs = AttentionCosts(call_seconds=10.0, pair_seconds=1.0)
-    assert not costs.ragged_pays(padded_pairs=130, own_pairs=100, requests=4)
-    assert costs.ragged_pays(padded_pairs=131, own_pairs=100, requests=4)
+def _partitions(items: list[int]) -> Iterator[list[list[int]]]:
+    """Every way to put items into groups."""
+    if not items:
+        yield []
+        return
+    for rest in _partitions(items[1:]):
+        yield [[items[0]], *rest]
+        for index in range(len(rest)):
+            yield [*rest[:index], [items[0], *rest[index]], *rest[index + 1 :]]
+
+
+def test_requests_of_similar_length_share_a_call_and_no_pairing_is_cheaper() -> None:
+    costs = AttentionCosts(alone=CallCosts(50.0, 1.0, 0.0), together=CallCosts(10.0, 1.0, 0.0))
+    counts, extent = np.array([1, 3, 1, 2, 1, 1]), np.array([90, 11, 95, 30, 10, 28])
+    groups = group_requests(counts, extent, costs)
+    assert [x.tolist() for x in groups] == [[1, 4], [3, 5], [0, 2]]
+    found = costs.seconds(groups, counts, extent)
+    pairings = [
+        [np.array(sorted(x)) for x in parts]
+        for parts in _partitions(list(range(6)))
+        if all(len(x) == 2 for x in parts)
+    ]
+    assert found == min(costs.seconds(x, counts, extent) for x in pairings)
+
+
+def test_calls_are_split_only_where_that_saves_more_than_the_calls_cost() -> None:
+    counts, extent = np.array([1, 1, 1, 1]), np.array([10, 10, 20, 20])  # 20 slots to be saved
+    for call, groups in ((19.0, 2), (21.0, 1)):
+        costs = AttentionCosts(alone=DEAR, together=CallCosts(call, 1.0, 0.0))
+        assert len(group_requests(counts, extent, costs)) == groups
+
+
+def test_a_request_without_tokens_joins_no_pair() -> None:
+    groups = group_requests(np.array([0, 3, 0, 4]), np.array([1, 30, 1, 90]), EACH.costs)
+    assert [x.tolist() for x in groups] == [[1], [3]]
 
 
 def test_a_run_of_entries_is_written_as_scattered_ones_are() -> None:
@@ -138,18 +175,18 @@ def test_a_run_of_entries_is_written_as_scattered_ones_are() -> None:
 
 def test_only_a_gapless_pass_without_padding_is_a_run() -> None:
     cache, chain = _cache(2), chain_tokens(np.array([5, 6, 7]), row=1, start=4)
-    assert packed_input(cache, chain, NEVER, 3).first_entry == 61 + 4
-    assert packed_input(cache, chain, NEVER, 4).first_entry is None
+    assert packed_input(cache, chain, SHARED, 3).first_entry == 61 + 4
+    assert packed_input(cache, chain, SHARED, 4).first_entry is None
     two = _tokens(np.random.default_rng(0), [2, 1], [3, 8])
-    assert packed_input(cache, two, NEVER, 3).first_entry is None
+    assert packed_input(cache, two, SHARED, 3).first_entry is None
 
 
-def test_views_of_a_row_are_those_asked_for_however_many_were_asked_before() -> None:
+def test_views_of_rows_are_those_asked_for_however_many_were_asked_before() -> None:
     cache = _cache(2)
     by_request = cache.data.unflatten(3, (2, cache.columns))
     for length in (*range(1, 20), 3, 7):
         for row in (0, 1):
-            keys, values = cache.row_view(1, row, length)
+            keys, values = cache.view(1, slice(row, row + 1), length)
             torch.testing.assert_close(keys[0], by_request[1, 0, :, row, :length])
             torch.testing.assert_close(values[0], by_request[1, 1, :, row, :length])
 

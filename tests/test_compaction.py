@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from smartprof.decode.target import Target
-from smartprof.models.attention import AttentionCosts
+from smartprof.models.grouping import AttentionCosts, CallCosts
 from smartprof.models.inputs import InputLayout
 from smartprof.models.shapes import named_shape
 from smartprof.models.transformer import Transformer
@@ -21,14 +21,14 @@ TINY = named_shape("tiny-llama")
 CAPACITY = 160
 TAPS = (0, 1)
 TOLERANCE = 5e-4
-RAGGED = AttentionCosts(call_seconds=-1.0, pair_seconds=0.0)  # attention per request always pays
+PAIRS = AttentionCosts(alone=CallCosts(1e9, 1.0, 1.0), together=CallCosts(0.0, 1.0, 1.0))
 
 
-@pytest.fixture(params=["padded", "ragged"])
+@pytest.fixture(params=["shared", "pairs"])
 def model(request: pytest.FixtureRequest) -> Transformer:
     made = Transformer(TINY, random_weights(TINY, 3, torch.float32, "cpu"))
     group = TINY.heads // TINY.kv_heads
-    made.layout = InputLayout(group, costs=RAGGED if request.param == "ragged" else None)
+    made.layout = InputLayout(group, costs=PAIRS if request.param == "pairs" else None)
     return made
 
 

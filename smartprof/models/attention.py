@@ -1,27 +1,29 @@
 """Who sees what in one pass, and the masked grouped-query attention that follows from it.
 
-Two plans for the same result. `PaddedAttention` runs all requests in one call, padded to the
-largest; `RaggedAttention` runs a call per request over exactly its own tokens and keys. The first
-wastes arithmetic on uneven trees, the second costs a call each: `AttentionCosts` says which is
-less. The query heads of one key-value head are folded into the query axis instead of repeating keys
-and values.
+`PaddedAttention` runs requests in one call, padded to the largest; `GroupedAttention` makes several
+such calls over groups of similar requests, as `grouping` finds cheapest. The query heads of one
+key-value head are folded into the query axis instead of repeating keys and values.
 """
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from smartprof.models.cache import KVCache
+from smartprof.models.grouping import AttentionCosts, CallCosts
 
 REPEATS = 15  # timings of a probe
+PROBE_BYTES = 2**25  # of keys that a probe goes through, more than stays in a core's own cache
+LONG, WIDE = 512, 16  # slots and tokens of the larger probes
 
 
 class AttentionPlan(Protocol):
@@ -64,80 +66,60 @@ class PaddedAttention:
         return out if self.scatter is None else out[self.scatter]
 
 
-class Span(NamedTuple):
-    """One request's part: its row, its packed tokens start ... stop - 1, the cache slots it sees.
+@dataclass(frozen=True)
+class GroupedAttention:
+    """A call per group of requests, each padded to the largest of its group.
 
-    mask: float [(stop - start) * group, extent] added to the scores, or None: all see everything.
+    parts: of every group; stops: where its padded places end, each beginning where the last ended.
+    gather, scatter: as of `PaddedAttention`, over the places of all groups.
     """
 
-    row: int
-    start: int
-    stop: int
-    extent: int
-    mask: Tensor | None
-
-
-@dataclass(frozen=True)
-class RaggedAttention:
-    """A call per request; together the spans cover all packed tokens in order."""
-
-    spans: Sequence[Span]
+    parts: Sequence[PaddedAttention]
+    stops: Sequence[int]
+    gather: Tensor | None
+    scatter: Tensor | None
 
     def __call__(self, query: Tensor, cache: KVCache, layer: int) -> Tensor:
         """query [M, heads, head_dim] to [M, heads, head_dim]."""
-        tokens, heads, size = query.shape
-        kv_heads = cache.kv_heads
-        group = heads // kv_heads
-        # [1, kv_heads, M * group, head_dim], so that one request's queries are a slice
-        if tokens == 1:
-            folded = query.view(1, kv_heads, group, size)
-        else:
-            folded = query.view(1, tokens, kv_heads, group, size).transpose(1, 2)
-            folded = folded.reshape(1, kv_heads, tokens * group, size)
-        parts = []
-        for row, start, stop, extent, mask in self.spans:
-            keys, values = cache.row_view(layer, row, extent)  # [1, kv_heads, extent, head_dim]
-            part = folded if len(self.spans) == 1 else folded[:, :, start * group : stop * group]
-            parts.append(F.scaled_dot_product_attention(part, keys, values, attn_mask=mask))
-        out = parts[0] if len(parts) == 1 else torch.cat(parts, 2)  # [1, kv_heads, M * group, size]
-        if tokens == 1:
-            return out.view(1, heads, size)
-        out = out.view(kv_heads, tokens, group, size).transpose(0, 1)
-        return out.reshape(tokens, heads, size)
-
-
-@dataclass(frozen=True)
-class AttentionCosts:
-    """What one more call costs, and one more pair of token and key; measured, never guessed."""
-
-    call_seconds: float
-    pair_seconds: float
-
-    def ragged_pays(self, padded_pairs: int, own_pairs: int, requests: int) -> bool:
-        """Whether calls per request are cheaper than one padded call.
-
-        padded_pairs, own_pairs: tokens times keys, of the padded call and of all requests' own.
-        """
-        saved = (padded_pairs - own_pairs) * self.pair_seconds
-        return saved > (requests - 1) * self.call_seconds
+        padded = query if self.gather is None else query[self.gather]
+        out = torch.cat(
+            [
+                part(padded[start:stop], cache, layer)
+                for part, start, stop in zip(self.parts, (0, *self.stops), self.stops, strict=False)
+            ]
+        )
+        return out if self.scatter is None else out[self.scatter]
 
 
 def measure_attention(
     heads: int, kv_heads: int, head_dim: int, dtype: torch.dtype
 ) -> AttentionCosts:
-    """Time a small and a large call on the CPU, as they run in one layer."""
+    """Time calls on the CPU over keys that are not in its cache, as in a layer of a whole pass."""
     group = heads // kv_heads
+    keys = torch.zeros(PROBE_BYTES // (dtype.itemsize * kv_heads * head_dim), kv_heads, head_dim)
+    slots = keys.to(dtype).transpose(0, 1)  # [kv_heads, slots, head_dim]
 
-    def probe(tokens: int, length: int) -> float:
-        query = torch.randn(1, kv_heads, tokens * group, head_dim).to(dtype)
-        keys = torch.randn(1, kv_heads, length, head_dim).to(dtype)
-        mask = torch.zeros(tokens * group, length, dtype=dtype)
-        return _median_seconds(
-            lambda: F.scaled_dot_product_attention(query, keys, keys, attn_mask=mask)
-        )
+    def probe(requests: int, width: int, length: int) -> float:
+        query = torch.randn(requests, kv_heads, width * group, head_dim).to(dtype)
+        mask = torch.zeros(requests, 1, width * group, length, dtype=dtype)
+        step = requests * length
+        starts = itertools.cycle(range(0, slots.shape[1] - step, step))
 
-    call, large = probe(1, 16), probe(16, 512)
-    return AttentionCosts(call, max(large - call, 0.0) / (16 * 512))
+        def run() -> None:
+            start = next(starts)
+            view = slots[:, start : start + step].unflatten(1, (requests, length)).transpose(0, 1)
+            F.scaled_dot_product_attention(query, view, view, attn_mask=mask)
+
+        return _median_seconds(run)
+
+    def costs(requests: int) -> CallCosts:
+        call = probe(requests, 1, 16)
+        narrow, wide = probe(requests, 1, LONG), probe(requests, WIDE, LONG)
+        slot = max(narrow - call, 0.0) / (requests * (LONG - 16))
+        pair = max(wide - narrow, 0.0) / (requests * LONG * (WIDE - 1))
+        return CallCosts(call, max(slot - pair, 0.0), pair)
+
+    return AttentionCosts(costs(1), costs(2))
 
 
 def _median_seconds(run: Callable[[], object]) -> float:

@@ -49,7 +49,7 @@ class KVCache:
         # [layers, batch, kv_heads, columns, head_dim] each
         by_request = self.data.unflatten(3, (batch, self.columns)).transpose(2, 3)
         self._keys, self._values = by_request[:, 0], by_request[:, 1]
-        self._rows: dict[tuple[int, int], Sequence[tuple[Tensor, Tensor]]] = {}
+        self._rows: dict[tuple[int, int, int, int], Sequence[tuple[Tensor, Tensor]]] = {}
 
     @property
     def device(self) -> torch.device:
@@ -85,12 +85,8 @@ class KVCache:
 
     def view(self, layer: int, rows: slice, length: int) -> tuple[Tensor, Tensor]:
         """Keys and values of some requests, each [rows, kv_heads, length, head_dim], no copy."""
-        return self._keys[layer, rows, :, :length], self._values[layer, rows, :, :length]
-
-    def row_view(self, layer: int, row: int, length: int) -> tuple[Tensor, Tensor]:
-        """Keys and values of one request, each [1, kv_heads, length, head_dim], no copy."""
-        key = (row, length)
-        return (self._rows.get(key) or self._slice_row(key))[layer]
+        key = (rows.start, rows.stop, rows.step or 1, length)
+        return (self._rows.get(key) or self._slice_rows(key))[layer]
 
     def _slice_run(self, key: tuple[int, int]) -> Sequence[Tensor]:
         """First entry and count to every layer's entries, [2 * kv_heads, count, head_dim]."""
@@ -99,10 +95,10 @@ class KVCache:
         self._runs = {key: run}  # of the latest pass
         return run
 
-    def _slice_row(self, key: tuple[int, int]) -> Sequence[tuple[Tensor, Tensor]]:
-        """Row and length to every layer's keys and values."""
-        row, length = key
-        keys, values = (x[:, row : row + 1, :, :length] for x in (self._keys, self._values))
+    def _slice_rows(self, key: tuple[int, int, int, int]) -> Sequence[tuple[Tensor, Tensor]]:
+        """Start, stop and step of rows, and length, to every layer's keys and values."""
+        rows, length = slice(*key[:3]), key[3]
+        keys, values = (x[:, rows, :, :length] for x in (self._keys, self._values))
         views = list(zip(keys.unbind(), values.unbind(), strict=True))
         if len(self._rows) > 2 * self.batch:  # one pass asks for at most `batch` of them
             self._rows.clear()

@@ -6,7 +6,7 @@ Knows nothing about trees, policies or what the tokens mean.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -14,14 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from smartprof.models.attention import (
-    AttentionCosts,
-    AttentionPlan,
-    PaddedAttention,
-    RaggedAttention,
-    Span,
-)
+from smartprof.models.attention import AttentionPlan, GroupedAttention, PaddedAttention
 from smartprof.models.cache import KVCache
+from smartprof.models.grouping import AttentionCosts, Groups, group_requests
 from smartprof.models.transfer import send
 
 HIDDEN = float("-inf")
@@ -70,14 +65,50 @@ class Tokens:
         """int64 [M]: flat entries of a cache with so many columns."""
         return (self.first_row + self.request) * columns + self.slot
 
-    def padded_place(self, width: int) -> NDArray[np.int64]:
-        """int64 [M]: place of each token where every request has `width` places."""
-        return self.request * width + self.place
 
-    def gather(self, width: int) -> NDArray[np.int64]:
-        """int64 [R * width]: a packed index for each such place, its own token's if it has one."""
-        index = np.repeat(np.minimum(self.offset, len(self.token) - 1), width)
-        index[self.padded_place(width)] = np.arange(len(self.token))
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Where attention finds each request's tokens: groups of requests, padded within each.
+
+    groups: int64 arrays, requests of each call. base: int64 [R], a request's first place.
+    width: int64 [R], its places. stops: where each group's places end.
+    """
+
+    groups: Groups
+    base: NDArray[np.int64]
+    width: NDArray[np.int64]
+    stops: list[int]
+
+    @classmethod
+    def of(cls, groups: Groups, counts: NDArray[np.int64]) -> Places:
+        """Every request of a group gets as many places as its widest has tokens."""
+        base, width = np.zeros_like(counts), np.zeros_like(counts)
+        stops, start = [], 0
+        for members in groups:
+            widest = int(counts[members].max())
+            base[members] = start + widest * np.arange(len(members))
+            width[members] = widest
+            start += widest * len(members)
+            stops.append(start)
+        return cls(groups, base, width, stops)
+
+    @classmethod
+    def even(cls, requests: int, width: int) -> Places:
+        """One call in which every request has `width` places."""
+        every = np.arange(requests)
+        return cls([every], width * every, np.full(requests, width), [requests * width])
+
+    def scatter(self, tokens: Tokens) -> NDArray[np.int64]:
+        """int64 [M]: place of each token."""
+        return self.base[tokens.request] + tokens.place
+
+    def gather(self, tokens: Tokens) -> NDArray[np.int64]:
+        """int64 [places]: a packed index for each place, its own token's if it has one."""
+        order = np.concatenate(self.groups)
+        index = np.repeat(
+            np.minimum(tokens.offset, len(tokens.token) - 1)[order], self.width[order]
+        )
+        index[self.scatter(tokens)] = np.arange(len(tokens.token))
         return index
 
 
@@ -100,7 +131,7 @@ class InputLayout:
     """How a model wants its passes laid out.
 
     group: query heads that share a key-value head. window: tokens that a position looks back over,
-    itself included; None: all. costs: when attention per request pays; None: never.
+    itself included; None: all. costs: by which requests are grouped; None: all in one call.
     """
 
     group: int
@@ -138,68 +169,58 @@ def packed_input(cache: KVCache, tokens: Tokens, layout: InputLayout, pad_to: in
         _padded(tokens.position, spare, 0),
         _padded(entries, spare, cache.columns - 1),
     ]
-    ragged = _ragged_pays(tokens, layout)
-    maps = [] if ragged else _maps(tokens, spare)
-    ids, positions, places, *maps_sent = send(arrays + maps, cache.device)
+    groups = group_requests(tokens.counts, tokens.extent, layout.costs)
+    alone = len(tokens.counts) == 1  # padding tokens are further tokens of the only request
+    places = Places.of(groups, tokens.counts + spare if alone else tokens.counts)
+    maps = [] if alone else _maps(tokens, places, spare)
+    ids, positions, slots, *maps_sent = send(arrays + maps, cache.device)
     visible = _visible(tokens, layout.window, int(tokens.extent.max()))
-    plan: AttentionPlan
-    if ragged:
-        plan = _ragged(cache, tokens, visible, layout.group, spare)
-    else:
-        plan = _padded_plan(cache, tokens, visible, layout.group, maps_sent)
-    return PackedInput(ids, positions, places, plan, int(entries[0]) if run else None)
+    if alone and spare:
+        visible = np.concatenate([visible, np.ones_like(visible[:, :1]).repeat(spare, 1)], axis=1)
+    plan = _plan(cache, tokens, visible, layout.group, places, maps_sent)
+    return PackedInput(ids, positions, slots, plan, int(entries[0]) if run else None)
 
 
-def _ragged_pays(tokens: Tokens, layout: InputLayout) -> bool:
-    """Whether attention runs per request; a single request always does."""
-    extent = tokens.extent
-    requests = len(extent)
-    if requests == 1 or layout.costs is None:
-        return requests == 1
-    padded = requests * int(tokens.counts.max()) * int(extent.max())
-    return layout.costs.ragged_pays(padded, int((tokens.counts * extent).sum()), requests)
-
-
-def _maps(tokens: Tokens, spare: int) -> list[NDArray[np.int64]]:
-    """`PaddedAttention`'s gather and scatter; none if nothing is padded."""
-    width = int(tokens.counts.max())
-    if len(tokens.counts) * width == len(tokens.token) and not spare:
+def _maps(tokens: Tokens, places: Places, spare: int) -> list[NDArray[np.int64]]:
+    """Gather and scatter of an attention plan; none if every token is in its place."""
+    scatter = places.scatter(tokens)
+    if not spare and np.array_equal(scatter, np.arange(places.stops[-1])):
         return []
-    return [tokens.gather(width), _padded(tokens.padded_place(width), spare, 0)]
+    return [places.gather(tokens), _padded(scatter, spare, 0)]
 
 
-def _padded_plan(
+def _plan(
     cache: KVCache,
     tokens: Tokens,
     visible: NDArray[np.bool_],
     group: int,
+    places: Places,
     maps: Sequence[Tensor],
+) -> AttentionPlan:
+    parts = []
+    for members in places.groups:
+        width = int(places.width[members[0]])
+        seen = visible[members, :width, : int(tokens.extent[members].max())]
+        parts.append(_part(cache, tokens.first_row, seen, group, members))
+    if len(parts) == 1:
+        return replace(parts[0], gather=maps[0], scatter=maps[1]) if maps else parts[0]
+    gather, scatter = maps or (None, None)
+    return GroupedAttention(parts, places.stops, gather, scatter)
+
+
+def _part(
+    cache: KVCache,
+    first_row: int,
+    visible: NDArray[np.bool_],
+    group: int,
+    members: NDArray[np.int64],
 ) -> PaddedAttention:
-    requests, width, kv_len = visible.shape
-    rows = slice(tokens.first_row, tokens.first_row + requests)
-    everything = width == 1 and bool((tokens.extent == kv_len).all()) and bool(visible.all())
-    mask = None if everything else _additive(visible, group, cache).unsqueeze(1)
-    return PaddedAttention(rows, kv_len, width, mask, *maps)
-
-
-def _ragged(
-    cache: KVCache, tokens: Tokens, visible: NDArray[np.bool_], group: int, spare: int
-) -> RaggedAttention:
-    """A span per request that takes part; padding tokens join the last one."""
-    spans = []
-    taking_part = np.flatnonzero(tokens.counts)
-    offset, extent = tokens.offset, tokens.extent
-    for request in taking_part.tolist():
-        count, length = int(tokens.counts[request]), int(extent[request])
-        extra = spare if request == taking_part[-1] else 0
-        seen = visible[request, :count, :length]
-        mask = None
-        if not seen.all():
-            rows = np.concatenate([seen, np.ones((extra, length), np.bool_)]) if extra else seen
-            mask = _additive(rows[None], group, cache)[0]
-        start = int(offset[request])
-        spans.append(Span(tokens.first_row + request, start, start + count + extra, length, mask))
-    return RaggedAttention(spans)
+    """One call for requests in equal steps through the cache; visible: bool [R, width, kv_len]."""
+    _, width, kv_len = visible.shape
+    step = int(members[1] - members[0]) if len(members) > 1 else 1
+    rows = slice(first_row + int(members[0]), first_row + int(members[-1]) + 1, step)
+    mask = None if visible.all() else _additive(visible, group, cache).unsqueeze(1)
+    return PaddedAttention(rows, kv_len, width, mask)
 
 
 def _visible(tokens: Tokens, window: int | None, kv_len: int) -> NDArray[np.bool_]:

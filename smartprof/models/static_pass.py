@@ -19,7 +19,7 @@ from smartprof.models.attention import PaddedAttention
 from smartprof.models.backends import attention_backends
 from smartprof.models.buckets import Bucket
 from smartprof.models.cache import KVCache
-from smartprof.models.inputs import HIDDEN, InputLayout, PackedInput, Tokens
+from smartprof.models.inputs import HIDDEN, InputLayout, PackedInput, Places, Tokens
 
 # What runs over the tokens of one pass; every result has them first, [M, ...]. Its other inputs
 # must stay at their addresses, and running it twice must leave the state that running it once does.
@@ -76,8 +76,9 @@ class StaticInputs:
         if self._layout.window is not None:
             self._host["inside_position"][:batch, :span] = tokens.inside_position
         if self.bucket.mapped:
-            self._write("gather", tokens.gather(self.bucket.width), count - 1)
-            self._write("scatter", tokens.padded_place(self.bucket.width), 0)
+            places = Places.even(len(tokens.counts), self.bucket.width)
+            self._write("gather", places.gather(tokens), count - 1)
+            self._write("scatter", places.scatter(tokens), 0)
         self._send()
 
     def packed(self) -> PackedInput:

@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from smartprof.models.attention import AttentionCosts, measure_attention
+from smartprof.models.attention import measure_attention
 from smartprof.models.block import build_block, is_cpu_float32, rms_norm
 from smartprof.models.cache import KVCache
+from smartprof.models.grouping import AttentionCosts
 from smartprof.models.inputs import InputLayout, PackedInput
 from smartprof.models.packing import Linear, can_prepack, kernels_text, prepack_all
 from smartprof.models.rotary import rotations
@@ -90,8 +91,11 @@ class Transformer:
         costs = self.layout.costs
         if costs is None:
             return kernels_text(self.linears)
-        call, pair = 1e6 * costs.call_seconds, 1e9 * costs.pair_seconds
-        attention = f"attention {call:.0f} us a call, {pair:.0f} ns a token and key"
+        shared = costs.together
+        attention = (
+            f"attention {1e6 * shared.call_seconds:.0f} us a call, {1e9 * shared.slot_seconds:.0f} "
+            f"ns a key, {1e9 * shared.pair_seconds:.1f} ns a token and key"
+        )
         return f"{kernels_text(self.linears)}; {attention}"
 
 
