@@ -444,7 +444,7 @@ def _save_decode(
     from smartprof.decode.trace import write_trace
     from smartprof.profile.acceptance import save_acceptance
     from smartprof.report.json_files import runs_report, write_json
-    from smartprof.report.plots import plot_speedup
+    from smartprof.report.policy_plots import plot_runs
 
     if json_path:
         content = runs_report(
@@ -452,7 +452,7 @@ def _save_decode(
         )
         write_json(content, json_path)
     if plot:
-        plot_speedup(report.runs, report.heading, plot)
+        plot_runs(report.runs, report.heading, plot)
     if trace:
         write_trace(report.lanes, trace, report.recording)
     if acceptance:

@@ -50,7 +50,8 @@ def simulate(
 ) -> None:
     """Replay policies against recorded or synthetic acceptance, charging a profile's seconds."""
     from smartprof.report.json_files import write_json
-    from smartprof.report.plots import plot_simulated, require_plottable
+    from smartprof.report.plots import require_plottable
+    from smartprof.report.policy_plots import plot_simulated
     from smartprof.report.tables import simulated_table
     from smartprof.simulate_command import SimulateRequest, simulate_report
 
