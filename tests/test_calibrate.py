@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from smartprof import __version__, device
@@ -13,18 +14,22 @@ from smartprof.calibrate import sweep
 from smartprof.calibrate.plan import QUANTITIES, Plan, Point
 from smartprof.calibrate.run import Calibration, Step, open_journal, prepare, run
 from smartprof.calibrate.sweep import VISITS
+from smartprof.calibrate.synthetic import EvenDrafter, FlatCosts, WidenedDrafter
 from smartprof.calibrate.timing import MAX_SAMPLES, MIN_SAMPLES, visit
 from smartprof.device import resolve_device
 from smartprof.drafters.ngram import NgramDrafter
 from smartprof.drafters.table import choose_drafter, drafter_maker
-from smartprof.errors import DeviceError, ProfileError, SmartprofError
+from smartprof.errors import DeviceError, InputError, ProfileError, SmartprofError
 from smartprof.models.buckets import CAPTURE_SIZES
 from smartprof.models.execution import Execution
 from smartprof.models.loading import load_model
 from smartprof.models.runners import Capture, CapturePool
+from smartprof.policies.base import Outcome, Round
+from smartprof.policies.smart import Smart, SmartOptions
 from smartprof.profile.cost import CostModel
 from smartprof.profile.files import load_profile, save_profile
 from smartprof.profile.schema import Profile, Surface
+from smartprof.trees.forest import Forest
 from tests.profiles import assert_sound
 
 BUDGET = 1.0
@@ -307,3 +312,44 @@ def test_a_drafter_of_two_sources_has_both_priced(tmp_path: Path) -> None:
     assert costs.verify(4, 8, 64) == costs.source("ngram").verify(4, 8, 64)
     with pytest.raises(ProfileError, match="eagle3"):
         costs.source("eagle3")
+
+
+@pytest.mark.parametrize(("batch", "tokens"), [(1, 1), (1, 2), (1, 200), (3, 7), (4, 4), (16, 64)])
+def test_the_overhead_of_a_round_is_that_of_smart_verifying_all_its_tokens(
+    batch: int, tokens: int
+) -> None:
+    policy = Smart(SmartOptions(depth=1, limit=sweep.MOST_DRAFTED, most=max(2, tokens)))
+    forest = Forest.roots(np.arange(batch))
+    for _ in range(3):  # what it learns of useless drafts changes nothing
+        state = Round(forest, np.full(batch, 64), np.full(batch, 64), FlatCosts(), 1.0, 0.0)
+        roots = policy.grow(state)
+        assert roots.tolist() == list(range(batch))
+        grown = forest.extend(roots, EvenDrafter(tokens).expand(forest, roots))
+        state = replace(state, forest=grown)
+        assert policy.grow(state).size == 0
+        cut = policy.cut(state)
+        assert cut.pad_to == tokens == batch + len(cut.nodes)
+        nothing = np.zeros(grown.size, np.bool_)
+        policy.observe(Outcome(np.ones(batch, np.int64), 1.0, True, grown, cut, nothing))
+
+
+def test_a_widened_drafter_adds_words_that_were_not_proposed_until_enough_are_open() -> None:
+    inner = NgramDrafter()
+    for row in range(2):
+        inner.admit(row, [5, 6, 7, 5, 6])
+    forest = Forest.roots(np.array([6, 6]))
+    own = inner.expand(forest, forest.frontier)
+    assert len(own.parent) > 0
+    wide = WidenedDrafter(inner, 9, [7, 7, 8, 9, 10, 11])
+    children = wide.expand(forest, forest.frontier)
+    pairs = list(zip(children.parent.tolist(), children.token.tolist(), strict=True))
+    assert len(pairs) == len(set(pairs)) == 9
+    assert pairs[: len(own.parent)] == list(zip(own.parent, own.token, strict=True))
+    assert {x for _, x in pairs[len(own.parent) :]} <= {7, 8, 9, 10, 11}
+    for parent in (0, 1):
+        assert children.conditional[children.parent == parent].sum() <= 1 + 1e-12
+    grown = forest.extend(forest.frontier, children)
+    deeper = wide.expand(grown, grown.frontier[:3])
+    assert len(deeper.parent) == len(inner.expand(grown, grown.frontier[:3]).parent)
+    with pytest.raises(InputError, match="expected 9 distinct draft nodes at batch 2"):
+        WidenedDrafter(inner, 9, [7, 8]).expand(forest, forest.frontier)

@@ -11,17 +11,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smartprof.calibrate.plan import Plan, Point
-from smartprof.calibrate.synthetic import EvenDrafter, Unpriced, WholeForest, even_forest
+from smartprof.calibrate.synthetic import (
+    EvenDrafter,
+    FlatCosts,
+    Unpriced,
+    WidenedDrafter,
+    even_forest,
+)
 from smartprof.calibrate.timing import MIN_SAMPLES, time_call, visit
 from smartprof.decode.requests import Progress, Request
 from smartprof.decode.rounds import Decoder
 from smartprof.decode.target import Target
 from smartprof.drafters.base import Drafter
-from smartprof.errors import InputError
-from smartprof.policies.base import NO_NODES
+from smartprof.drafters.calibrated import CalibratedDrafter
+from smartprof.policies.base import Policy
 from smartprof.policies.plain import Plain
+from smartprof.policies.smart import Smart, SmartOptions
 from smartprof.stats import Summary, summarise
-from smartprof.trees.forest import Children, Forest
+from smartprof.trees.forest import Forest
 from smartprof.trees.packed import pack
 
 Samples = dict[Point, list[float]]
@@ -31,6 +38,7 @@ DRAFT_VISITS = 2
 SETTLED_SAMPLES = 2 * VISITS
 VERIFY_SECONDS = 0.12  # of one visit; long passes take what their fewest samples take
 DRAFT_SECONDS = 0.03
+MOST_DRAFTED = 4096  # nodes per request: whatever a round of known size needs
 MOST_GROWN = 64  # tokens by which a request grows while its catch-up is timed over and over
 
 
@@ -151,7 +159,7 @@ def _verify(bench: Bench, point: Point) -> Callable[[], float]:
 
 def _plain_decode(bench: Bench, point: Point) -> Callable[[], float]:
     def sample() -> float:
-        decoder = _seated(bench, EvenDrafter(point.size), Plain(), point)
+        decoder = _seated(bench, EvenDrafter(point.size), Plain(), point, Unpriced())
         decoder.round()  # the first round after a change of shape also pays for the change
         return decoder.round().seconds
 
@@ -159,16 +167,22 @@ def _plain_decode(bench: Bench, point: Point) -> Callable[[], float]:
 
 
 def _round_overhead(bench: Bench, point: Point) -> Callable[[], float]:
+    """Deciding, learning and bookkeeping of a round that verifies all that was drafted."""
+    policy = Smart(SmartOptions(depth=1, limit=MOST_DRAFTED, most=max(2, point.size)))
+    drafter = CalibratedDrafter(EvenDrafter(point.size))
+
     def sample() -> float:
-        record = _seated(bench, EvenDrafter(point.size), WholeForest(), point).round()
+        record = _seated(bench, drafter, policy, point, FlatCosts()).round()
         return record.seconds - record.draft_seconds - record.verify_seconds
 
     return sample
 
 
-def _seated(bench: Bench, drafter: Drafter, policy: Plain | WholeForest, point: Point) -> Decoder:
+def _seated(
+    bench: Bench, drafter: Drafter, policy: Policy, point: Point, costs: Unpriced
+) -> Decoder:
     """A decoder whose rows hold requests of the point's context length, without a prefill."""
-    decoder = Decoder(bench.target, drafter, policy, Unpriced(), frozenset())
+    decoder = Decoder(bench.target, drafter, policy, costs, frozenset())
     tokens = tuple(islice(cycle(bench.text), point.context))
     request = Request("calibration", "calibration", "calibration", tokens, 64)
     decoder.rows = [Progress(request, x) for x in range(point.batch)]
@@ -176,7 +190,7 @@ def _seated(bench: Bench, drafter: Drafter, policy: Plain | WholeForest, point: 
 
 
 def _draft_catchup(bench: Bench, point: Point) -> Callable[[], float]:
-    drafter = bench.drafter
+    drafter = CalibratedDrafter(bench.drafter)
     text = cycle(bench.text)
     _seat_rows(bench, point)
     shares = [len(x) for x in np.array_split(np.arange(point.size), point.batch)]
@@ -192,7 +206,7 @@ def _draft_catchup(bench: Bench, point: Point) -> Callable[[], float]:
         for row, tokens in enumerate(news):
             drafter.commit(row, tokens)
         forest = Forest.roots(np.array([x[-1] for x in news]))
-        return _time_expansion(bench, forest, forest.frontier)
+        return _time_expansion(bench, drafter, forest, forest.frontier)
 
     return sample
 
@@ -201,15 +215,13 @@ def _draft_step(bench: Bench, point: Point) -> Callable[[], float]:
     _seat_rows(bench, point)
     newest = bench.text[(point.context - 1) % len(bench.text)]
     roots = Forest.roots(np.full(point.batch, newest))
-    grown = roots.extend(roots.frontier, bench.drafter.expand(roots, roots.frontier))
-    forest = _widened(grown, point.size, [*bench.text, *range(bench.target.model.shape.vocab)])
-    frontier = forest.frontier[: point.size]
+    text = [*bench.text, *range(bench.target.model.shape.vocab)]
+    drafter = CalibratedDrafter(WidenedDrafter(bench.drafter, point.size, text))
 
     def sample() -> float:
-        bench.drafter.expand(
-            roots, roots.frontier
-        )  # a new round: nothing is remembered of the last
-        return _time_expansion(bench, forest, frontier)
+        # a new round: nothing is remembered of the last
+        forest = roots.extend(roots.frontier, drafter.expand(roots, roots.frontier))
+        return _time_expansion(bench, drafter, forest, forest.frontier[: point.size])
 
     return sample
 
@@ -220,32 +232,11 @@ def _seat_rows(bench: Bench, point: Point) -> None:
         bench.drafter.seat(row, list(islice(cycle(bench.text), point.context)))
 
 
-def _widened(forest: Forest, rows: int, text: Sequence[int]) -> Forest:
-    """The forest with enough unexpanded nodes: words of the text as further children of roots."""
-    missing = rows - forest.frontier.size
-    if missing <= 0:
-        return forest
-    roots = forest.num_requests
-    taken = {(int(x), int(y)) for x, y in zip(forest.parent, forest.token, strict=True)}
-    fresh = [
-        (root, token)
-        for token in dict.fromkeys(text)
-        for root in range(roots)
-        if (root, token) not in taken
-    ][:missing]
-    if len(fresh) < missing:
-        raise InputError(
-            f"expected {rows} distinct draft nodes at batch {roots}, the vocabulary allows only "
-            f"{rows - missing + len(fresh)}: choose a target with a larger vocabulary"
-        )
-    parent, token = np.array(fresh).T
-    share = np.full(len(fresh), 1.0 / (len(fresh) + forest.size))
-    return forest.extend(NO_NODES, Children.checked(parent, token, share))
-
-
-def _time_expansion(bench: Bench, forest: Forest, nodes: NDArray[np.int64]) -> float:
+def _time_expansion(
+    bench: Bench, drafter: Drafter, forest: Forest, nodes: NDArray[np.int64]
+) -> float:
     return time_call(
-        lambda: forest.extend(nodes, bench.drafter.expand(forest, nodes)),
+        lambda: forest.extend(nodes, drafter.expand(forest, nodes)),
         bench.target.model.device,
     )
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from smartprof.drafters.base import Drafter
+from smartprof.errors import InputError
 from smartprof.policies.base import NO_NODES, Cut, Policy, Round
 from smartprof.profile.envelope import Envelope
 from smartprof.trees.forest import Children, Forest
+
+LEAST_SHARE = 1e-6  # conditional probability of a child that is only there to be counted
 
 
 def even_forest(batch: int, tokens: int, vocab: int) -> Forest:
@@ -76,6 +80,55 @@ class WholeForest(Policy):
         return Cut(nodes, round.forest.size)
 
 
+class WidenedDrafter(Drafter):
+    """A drafter whose roots get further children, words of a text, until `rows` nodes are open."""
+
+    name = "widened"
+
+    def __init__(self, inner: Drafter, rows: int, text: Sequence[int]) -> None:
+        """The drafter is told of its requests by itself, not through this one."""
+        self.inner, self.rows, self.text = inner, rows, text
+        self.digest, self.kind = inner.digest, inner.kind
+
+    def admit(self, row: int, tokens: Sequence[int]) -> None:
+        """Nothing is kept."""
+
+    def commit(self, row: int, tokens: Sequence[int]) -> None:
+        """Nothing is kept."""
+
+    def release(self, row: int) -> None:
+        """Nothing is kept."""
+
+    def move(self, source: int, target: int) -> None:
+        """Nothing is kept."""
+
+    def expand(self, forest: Forest, nodes: NDArray[np.int64]) -> Children:
+        """The drafter's children; of roots, as many as are asked for.
+
+        Raises InputError where the text has too few different words.
+        """
+        children = self.inner.expand(forest, nodes)
+        missing = self.rows - len(children.parent)
+        if forest.size > forest.num_requests or missing <= 0:
+            return children
+        taken = set(zip(children.parent.tolist(), children.token.tolist(), strict=True))
+        pairs = ((root, token) for token in dict.fromkeys(self.text) for root in nodes.tolist())
+        fresh = list(islice((x for x in pairs if x not in taken), missing))
+        if len(fresh) < missing:
+            raise InputError(
+                f"expected {self.rows} distinct draft nodes at batch {len(nodes)}, the vocabulary "
+                f"allows only {self.rows - missing + len(fresh)}: choose a target with a larger "
+                "vocabulary"
+            )
+        parent, token = np.array(fresh).T
+        share = np.full(len(fresh), LEAST_SHARE)
+        return Children.checked(
+            np.concatenate([children.parent, parent]),
+            np.concatenate([children.token, token]),
+            np.concatenate([(1 - len(fresh) * LEAST_SHARE) * children.conditional, share]),
+        )
+
+
 class Unpriced:
     """Costs before anything was measured: every price is zero, and nobody may decide by them."""
 
@@ -109,3 +162,24 @@ class Unpriced:
         """Zeros, nothing padded."""
         tokens = np.arange(batch, max_tokens + 1)
         return Envelope(tokens, np.zeros(len(tokens)), tokens)
+
+
+class FlatCosts(Unpriced):
+    """Every pass takes a second, drafting nothing: the more tokens of one pass, the better."""
+
+    def verify(self, batch: int, tokens: Any, context: float) -> Any:
+        """One."""
+        return np.ones(np.shape(tokens))
+
+    def plain_decode(self, batch: int, context: float) -> float:
+        """One."""
+        return 1.0
+
+    def draft_step(self, batch: int, rows: Any, context: float) -> Any:
+        """Zeros."""
+        return np.zeros(np.shape(rows))
+
+    def verify_envelope(self, batch: int, max_tokens: int, context: float) -> Envelope:
+        """Ones, nothing padded."""
+        tokens = np.arange(batch, max_tokens + 1)
+        return Envelope(tokens, np.ones(len(tokens)), tokens)
