@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from smartprof.decode.domain import require_domain
+from smartprof.decode.domain import largest_tree, require_domain
 from smartprof.decode.equality import compare
 from smartprof.decode.prompts import Prompt
 from smartprof.decode.record import Recorder, TraceSize
@@ -158,9 +158,8 @@ class Session:
     def _target(
         self, requests: Sequence[Request], batch: int, label: str, taps: Sequence[int]
     ) -> Target:
-        nodes = make_policy(label).most_nodes(batch)
-        tree = self.costs.most_tokens if nodes is None else 1 + nodes
-        capacity = _longest(requests) + tree
+        tree = largest_tree(make_policy(label), batch)
+        capacity = _longest(requests) + (self.costs.most_tokens if tree is None else tree)
         return Target(self.model.transformer, batch, capacity, taps, self.execution)
 
     def _lane(self, label: str, target: Target, requests: Sequence[Request], batch: int) -> Lane:
