@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from smartprof.calibrate.synthetic import (
     WidenedDrafter,
     even_forest,
 )
-from smartprof.calibrate.timing import MIN_SAMPLES, time_call, visit
+from smartprof.calibrate.timing import MIN_SAMPLES, synchronise, time_call, visit
 from smartprof.decode.requests import Progress, Request
 from smartprof.decode.rounds import Decoder
 from smartprof.decode.target import Target
@@ -39,6 +40,7 @@ SETTLED_SAMPLES = 2 * VISITS
 VERIFY_SECONDS = 0.12  # of one visit; long passes take what their fewest samples take
 DRAFT_SECONDS = 0.03
 MOST_DRAFTED = 4096  # nodes per request: whatever a round of known size needs
+TIMED_STEPS = 2  # the first draft step of a round finds colder caches than the next
 MOST_GROWN = 64  # tokens by which a request grows while its catch-up is timed over and over
 
 
@@ -157,6 +159,11 @@ def _verify(bench: Bench, point: Point) -> Callable[[], float]:
     return lambda: time_call(lambda: bench.target.verify(trees, context_lens, point.size), device)
 
 
+def _cold(bench: Bench) -> Callable[[], float]:
+    """A pass of the target, as before all drafting: no cache keeps what the draft needs."""
+    return _verify(bench, Point("verify", 1, 1, 1))
+
+
 def _plain_decode(bench: Bench, point: Point) -> Callable[[], float]:
     def sample() -> float:
         decoder = _seated(bench, EvenDrafter(point.size), Plain(), point, Unpriced())
@@ -189,58 +196,83 @@ def _seated(
     return decoder
 
 
+class _DraftRounds:
+    """Rounds of drafting, each after a pass of the target that leaves no draft's data in caches."""
+
+    def __init__(self, bench: Bench, point: Point, drafter: Drafter, committed: int) -> None:
+        """committed: tokens that every round's catch-up takes in."""
+        self._bench, self._point, self._drafter = bench, point, drafter
+        self._shares = [len(x) for x in np.array_split(np.arange(committed), point.batch)]
+        self._cool = _verify(bench, Point("verify", 1, 1, 1))
+        self._text = cycle(bench.text)
+        self._grown = MOST_GROWN  # tokens since the requests were seated
+
+    def begin(self) -> Forest:
+        """The roots of the next round, of which nothing is drafted yet."""
+        self._grown += max(self._shares)
+        if self._grown > MOST_GROWN:
+            self._seat()
+            self._grown = max(self._shares)
+        news = [list(islice(self._text, x)) for x in self._shares]
+        for row, tokens in enumerate(news):
+            self._drafter.commit(row, tokens)
+        self._cool()
+        return Forest.roots(np.array([x[-1] for x in news]))
+
+    def _seat(self) -> None:
+        """Requests of the point's context length in every row."""
+        bench, point = self._bench, self._point
+        bench.drafter.begin(point.source)
+        for row in range(point.batch):
+            bench.drafter.seat(row, list(islice(cycle(bench.text), point.context)))
+
+
 def _draft_catchup(bench: Bench, point: Point) -> Callable[[], float]:
     drafter = CalibratedDrafter(bench.drafter)
-    text = cycle(bench.text)
-    _seat_rows(bench, point)
-    shares = [len(x) for x in np.array_split(np.arange(point.size), point.batch)]
-    verify = _verify(bench, Point("verify", point.batch, point.batch, point.context))
-    grown = 0
+    rounds = _DraftRounds(bench, point, drafter, point.size)
 
     def sample() -> float:
-        nonlocal grown
-        grown += max(shares)
-        if grown > MOST_GROWN:
-            _seat_rows(bench, point)
-            grown = max(shares)
-        news = [list(islice(text, share)) for share in shares]
-        for row, tokens in enumerate(news):
-            drafter.commit(row, tokens)
-        forest = Forest.roots(np.array([x[-1] for x in news]))
-        verify()  # a round's first draft finds the caches as a pass of the target left them
-        return _time_expansion(bench, drafter, forest, forest.frontier)
+        forest = rounds.begin()
+        return _expansion(bench, drafter, forest, forest.frontier).seconds
 
     return sample
 
 
 def _draft_step(bench: Bench, point: Point) -> Callable[[], float]:
-    _seat_rows(bench, point)
-    newest = bench.text[(point.context - 1) % len(bench.text)]
-    roots = Forest.roots(np.full(point.batch, newest))
     text = [*bench.text, *range(bench.target.model.shape.vocab)]
     drafter = CalibratedDrafter(WidenedDrafter(bench.drafter, point.size, text))
+    rounds = _DraftRounds(bench, point, drafter, point.batch)
 
     def sample() -> float:
-        # a new round: nothing is remembered of the last
+        roots = rounds.begin()
         forest = roots.extend(roots.frontier, drafter.expand(roots, roots.frontier))
-        return _time_expansion(bench, drafter, forest, forest.frontier[: point.size])
+        seconds: list[float] = []
+        while len(seconds) < TIMED_STEPS and (not seconds or len(forest.frontier) >= point.size):
+            step = _expansion(bench, drafter, forest, forest.frontier[: point.size])
+            forest = step.forest
+            seconds.append(step.seconds)
+        return statistics.mean(seconds)
 
     return sample
 
 
-def _seat_rows(bench: Bench, point: Point) -> None:
-    bench.drafter.begin(point.source)
-    for row in range(point.batch):
-        bench.drafter.seat(row, list(islice(cycle(bench.text), point.context)))
+@dataclass(frozen=True)
+class _Expansion:
+    """A forest after a draft step, and the seconds of that step."""
+
+    forest: Forest
+    seconds: float
 
 
-def _time_expansion(
+def _expansion(
     bench: Bench, drafter: Drafter, forest: Forest, nodes: NDArray[np.int64]
-) -> float:
-    return time_call(
-        lambda: forest.extend(nodes, drafter.expand(forest, nodes)),
-        bench.target.model.device,
-    )
+) -> _Expansion:
+    device = bench.target.model.device
+    synchronise(device)
+    start = time.perf_counter()
+    grown = forest.extend(nodes, drafter.expand(forest, nodes))
+    synchronise(device)
+    return _Expansion(grown, time.perf_counter() - start)
 
 
 _SAMPLERS: dict[str, Callable[[Bench, Point], Callable[[], float]]] = {

@@ -86,21 +86,24 @@ class WidenedDrafter(Drafter):
     name = "widened"
 
     def __init__(self, inner: Drafter, rows: int, text: Sequence[int]) -> None:
-        """The drafter is told of its requests by itself, not through this one."""
         self.inner, self.rows, self.text = inner, rows, text
         self.digest, self.kind = inner.digest, inner.kind
 
     def admit(self, row: int, tokens: Sequence[int]) -> None:
-        """Nothing is kept."""
+        """As the drafter does."""
+        self.inner.admit(row, tokens)
 
     def commit(self, row: int, tokens: Sequence[int]) -> None:
-        """Nothing is kept."""
+        """As the drafter does."""
+        self.inner.commit(row, tokens)
 
     def release(self, row: int) -> None:
-        """Nothing is kept."""
+        """As the drafter does."""
+        self.inner.release(row)
 
     def move(self, source: int, target: int) -> None:
-        """Nothing is kept."""
+        """As the drafter does."""
+        self.inner.move(source, target)
 
     def expand(self, forest: Forest, nodes: NDArray[np.int64]) -> Children:
         """The drafter's children; of roots, as many as are asked for.
