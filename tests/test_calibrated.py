@@ -18,6 +18,7 @@ from smartprof.drafters.hybrid import Gate
 from smartprof.drafters.ngram import NgramDrafter
 from smartprof.policies.base import Cut, Outcome
 from smartprof.policies.smart import Smart
+from smartprof.policies.table import make_policy
 from smartprof.trees.acceptance import Calibration, Labelled
 from smartprof.trees.forest import Children, Forest
 from tests.costs import TableCosts, line
@@ -338,3 +339,19 @@ def test_smart_loses_little_to_an_overconfident_drafter_once_it_is_calibrated() 
     assert error < 0.03
     assert uncalibrated < 0.97 * best  # negative control: the same, if nothing is put right
     assert control > 0.03
+
+
+def test_without_calibration_an_ablation_goes_by_what_the_drafter_states() -> None:
+    start = Calibration(np.full(6, 0.5), np.eye(6))
+    drafter = CalibratedDrafter(NgramDrafter(), {"ngram": start})
+    plain = NgramDrafter()
+    for x in (drafter, plain):
+        x.admit(0, [5, 6, 7, 5, 6])
+    forest = Forest.roots(np.array([6]))
+    calibrated = drafter.expand(forest, forest.frontier).conditional
+    stated = plain.expand(forest, forest.frontier).conditional
+    assert not np.allclose(calibrated, stated)
+    drafter.uncalibrate()
+    np.testing.assert_allclose(drafter.expand(forest, forest.frontier).conditional, stated)
+    assert make_policy("smart").calibrated
+    assert not make_policy("smart-without:part=calibration").calibrated

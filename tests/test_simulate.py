@@ -100,6 +100,11 @@ def test_ceilings_are_refused_where_tokens_are_real(name: str) -> None:
         make_policy(name)
 
 
+def test_an_ablation_that_a_trace_cannot_show_is_refused() -> None:
+    with pytest.raises(InputError, match="compare it in `smartprof decode`"):
+        lanes_of("smart-without:part=calibration")
+
+
 def test_nothing_runs_if_anything_cannot_be_priced() -> None:
     for study in (Study(["smart"], [1, 4096]), Study(["smart"], [1], [512, 10**6])):
         with pytest.raises(DomainError):

@@ -163,10 +163,13 @@ class Session:
         return Target(self.model.transformer, batch, capacity, taps, self.execution)
 
     def _lane(self, label: str, target: Target, requests: Sequence[Request], batch: int) -> Lane:
+        policy, drafter = make_policy(label), self.make_drafter()
+        if not policy.calibrated:
+            drafter.uncalibrate()
         decoder = Decoder(
             target,
-            self.make_drafter(),
-            make_policy(label),
+            drafter,
+            policy,
             self.costs,
             self.tokenizer.eos_ids,
             self.text,

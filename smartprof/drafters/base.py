@@ -105,6 +105,9 @@ class Drafter(ABC):
     def freeze(self) -> None:  # noqa: B027 - some drafters learn nothing
         """Learn nothing any more, for runs that must not influence each other."""
 
+    def uncalibrate(self) -> None:  # noqa: B027 - most drafters are not calibrated
+        """State probabilities without what calibration learned of them, from now on."""
+
     def statistics(self) -> dict[str, NDArray[np.float64]]:
         """What it has counted so far to correct its probabilities, by name: float64 [2, k] each.
 

@@ -130,6 +130,11 @@ class CalibratedDrafter(Drafter):
         self._frozen = True
         self.inner.freeze()
 
+    def uncalibrate(self) -> None:
+        """Pass on what the drafter states; whether that held is still recorded."""
+        self.calibrations = {x: Calibration.identity() for x in self.sources}
+        self._frozen = True
+
     def statistics(self) -> dict[str, NDArray[np.float64]]:
         """Those of the drafter."""
         return self.inner.statistics()

@@ -124,6 +124,7 @@ class Policy(ABC):
     summary: ClassVar[str] = ""  # the rule in a few words, for lists
     options_type: ClassVar[type[Any]] = NoOptions
     options: Any
+    calibrated = True  # False: goes by what a drafter states, whatever was learned of it
 
     def __init__(self, options: Any = None) -> None:
         """options: an `options_type`; default: all its defaults."""

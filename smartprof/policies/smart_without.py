@@ -25,7 +25,9 @@ BEAM = 8  # nodes expanded per layer and request
 class SmartWithoutOptions(SmartOptions):
     """Those of `smart`, and what is taken out."""
 
-    part: str = one_of("joint", ("exact", "depth", "fallback"), "the idea that is taken out")
+    part: str = one_of(
+        "joint", ("exact", "calibration", "depth", "fallback"), "the idea that is taken out"
+    )
 
 
 class SmartWithout(Smart):
@@ -33,6 +35,7 @@ class SmartWithout(Smart):
 
     joint: every request chooses the tree that would be best if all others had as many nodes.
     exact: nodes are added, best first, until the objective falls for the first time.
+    calibration: the drafter's probabilities are taken as it states them; in decoding only.
     depth: drafts a beam of `BEAM` nodes per layer and request to `FIXED_DEPTH`, unpriced.
     fallback: drafts in every round, whether that pays or not.
     """
@@ -45,6 +48,7 @@ class SmartWithout(Smart):
 
     def __init__(self, options: SmartWithoutOptions | None = None) -> None:
         super().__init__(options)
+        self.calibrated = self.options.part != "calibration"
 
     def _grow_roots(self, round: Round) -> NDArray[np.int64]:
         chosen = super()._grow_roots(round)

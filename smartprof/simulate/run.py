@@ -104,6 +104,11 @@ class _Run:
     def require_domain(self, label: str) -> None:
         """Raise for what the profile cannot price. The grid of `oracle-static` leaves it out."""
         policy = Plain() if label in (ORACLE, ORACLE_STATIC) else make_policy(label)
+        if not policy.calibrated:
+            raise InputError(
+                f"policy {label}: expected one that goes by a trace's probabilities, which are "
+                "calibrated: compare it in `smartprof decode`"
+            )
         longest = max(len(x.tokens) + x.max_new_tokens for x in self.world.requests)
         require_domain(self.costs, policy, self.batch, longest)
 
