@@ -172,7 +172,9 @@ def _fit_curve(
         ],
         roofline=fit_roofline(sizes, seconds),
         free_tokens_10=free_tokens(sizes, seconds, 0.10),
+        free_tokens_10_interval=None,
         free_tokens_50=free_tokens(sizes, seconds, 0.50),
+        free_tokens_50_interval=None,
         steps=_steps(summaries),
     )
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from smartprof.calibrate.plan import Point
+from smartprof.profile.quality import NO_ERRORS
 from smartprof.profile.schema import ErrorSummary, HeldOutPoint, Surface
 from smartprof.profile.surface import SurfaceEvaluator
 from smartprof.stats import Summary
@@ -37,14 +38,7 @@ def held_out_points(verify: Surface, measured: Mapping[Point, Summary]) -> list[
 def error_summary(points: Sequence[HeldOutPoint]) -> ErrorSummary:
     """Errors of prediction in percent of the measured seconds; all None without points."""
     if not points:
-        return ErrorSummary(
-            count=0,
-            mean_abs_pct=None,
-            median_abs_pct=None,
-            p95_abs_pct=None,
-            max_abs_pct=None,
-            bias_pct=None,
-        )
+        return NO_ERRORS
     signed = np.array([100 * (x.predicted_seconds / x.measured_seconds - 1) for x in points])
     size = np.abs(signed)
     return ErrorSummary(

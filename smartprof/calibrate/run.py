@@ -31,6 +31,7 @@ from smartprof.models.execution import EAGER, Execution
 from smartprof.models.loading import LoadedModel
 from smartprof.profile.part import utc_now
 from smartprof.profile.schema import (
+    SCHEMA_VERSION,
     DeviceKey,
     DrafterCosts,
     Key,
@@ -198,7 +199,7 @@ def _profile(
     longest = max(x.context for x in plan.fitted)
     drafter = calibration.drafter
     return Profile(
-        schema_version=1,
+        schema_version=SCHEMA_VERSION,
         created=utc_now(),
         provenance=Provenance(
             kind="measured",
@@ -214,7 +215,12 @@ def _profile(
             held_out=error_summary(held_out),
             strata=strata(held_out, longest),
             points=held_out,
+            before_redraw=None,
             noise_floor_pct=_noise_floor(summaries),
+            repeatability=None,
+            regret=None,
+            outliers=None,
+            drifts=None,
             wall_seconds=wall_seconds,
             shapes=len(samples),
             forwards=sum(len(x) for x in samples.values()),
