@@ -12,6 +12,7 @@ from rich.prompt import Confirm
 
 from smartprof import __version__
 from smartprof.cli_plan import register as register_plan
+from smartprof.cli_profiles import register as register_profiles
 from smartprof.cli_simulate import register as register_simulate
 from smartprof.console import Force, err, integers, out
 from smartprof.errors import SmartprofError
@@ -463,6 +464,7 @@ def _save_decode(
 
 
 register_plan(app)
+register_profiles(app)
 register_simulate(app)
 
 if __name__ == "__main__":

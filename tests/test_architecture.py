@@ -24,7 +24,7 @@ ROOMS = (
     ("calibrate", "simulate"),
     ("report",),
     ("commands", "simulate_command"),
-    ("cli_plan", "cli_simulate"),
+    ("cli_plan", "cli_profiles", "cli_simulate"),
     ("cli",),
 )
 RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}
@@ -55,7 +55,9 @@ WITHOUT_TORCH = (
     "smartprof.report.json_files",
     "smartprof.report.plan_files",
     "smartprof.report.plan_tables",
+    "smartprof.report.comparison",
     "smartprof.planning.plan",
+    "smartprof.planning.decisions",
     "smartprof.planning.sources.table",
     "smartprof.exports.table",
     "smartprof.cli",
@@ -160,6 +162,7 @@ cli.run()
     [
         ["show", "xeon-2t-smollm2.json"],
         ["predict", "xeon-2t-smollm2.json", "--batch", "4", "--tokens", "22", "--context", "300"],
+        ["compare", "xeon-2t-smollm2.json", "epyc-2t-smollm2.json"],
         ["plan", *GIVEN],
         ["plan", *GIVEN, "--explain", "2", "64"],
     ],
