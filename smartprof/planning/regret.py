@@ -1,9 +1,9 @@
-"""What choosing by one profile loses where another tells the truth: decision regret.
+"""What choosing by a profile is estimated to lose, as far as the noise of its measuring goes.
 
 A decision picks the fastest of plain decoding, chains and EAGLE-2's trees at one batch and context
-for assumed acceptance rates. Its regret is 1 - speed(picked) / speed(best), both by the truth. The
-true one needs dense measurements of the device; the estimate lets bootstrap refits of the profile
-take the place of the truth one after the other.
+for assumed acceptance rates. Its regret is 1 - speed(picked) / speed(best), both by the truth. Of
+that nobody knows more than the profile; so bootstrap refits take its place, one after the other.
+Against another profile, a denser one for instance, `decisions` tells the regret as it is.
 """
 
 from __future__ import annotations
@@ -16,89 +16,44 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smartprof.errors import DomainError
-from smartprof.planning.acceptance import Acceptance
+from smartprof.planning.decisions import CURVES, FAMILY
 from smartprof.planning.families.base import Bounds
-from smartprof.planning.families.tree import Tree
+from smartprof.planning.families.table import find_family
 from smartprof.planning.prices import Place
-from smartprof.planning.settings import Candidate, Setting
+from smartprof.planning.sources.table import read_acceptance
 from smartprof.policies.round_prices import round_prices
 from smartprof.policies.tree_search import RoundSeconds
 from smartprof.profile.cost import CostModel, Costs
 from smartprof.profile.quality import DecisionRegret
 from smartprof.profile.refits import refitted
 from smartprof.profile.schema import Profile
-from smartprof.trees.positional import PositionalAcceptance
 
-# Assumed, from a lookup on new text to a good head on easy text.
-ASSUMED = ("0.4+0.1", "0.6+0.15+0.05", "0.8+0.1+0.03")
-BOUNDS = Bounds(depth=8, nodes=48)
+BOUNDS = Bounds()
 REFITS = 100
 LEAST_DRAFT = 2  # tokens per request of the smallest tree
 
 
 @dataclass(frozen=True, eq=False)
 class Menu:
-    """All settings for one assumed acceptance, plain decoding first, ready to be priced.
+    """All settings for one acceptance, plain decoding first, ready to be priced many times.
 
-    rows: int64 [settings, steps]; tokens, expected: [settings], as of `Candidate`.
+    rows: int64 [settings, steps], nodes expanded in each step after the first. tokens: int64
+    [settings], verified per request, the root included. expected: float64 [settings], committed.
     """
 
-    acceptance: str
-    candidates: Sequence[Candidate]
     rows: NDArray[np.int64]
     tokens: NDArray[np.int64]
     expected: NDArray[np.float64]
 
     @classmethod
     def of(cls, acceptance: str) -> Menu:
-        """For rates such as "0.6+0.15/0.5": ranks by +, depths by /."""
-        known = Acceptance(PositionalAcceptance.parse(acceptance), "assumed", synthetic=True)
-        candidates = Tree().candidates(known, BOUNDS)
+        """For an acceptance written as `plan` takes it."""
+        candidates = find_family(FAMILY).candidates(read_acceptance(acceptance), BOUNDS)
         rows = np.zeros((len(candidates), BOUNDS.depth), np.int64)
         for line, candidate in zip(rows, candidates, strict=True):
             line[: len(candidate.rows)] = candidate.rows
         tokens = np.array([1 + x.setting.nodes for x in candidates])
-        return cls(acceptance, candidates, rows, tokens, np.array([x.expected for x in candidates]))
-
-
-@dataclass(frozen=True)
-class Decision:
-    """One decision: what was picked, what would have been best, and the percent lost by it."""
-
-    place: Place
-    acceptance: str
-    picked: Setting
-    best: Setting
-    regret_pct: float
-
-
-def decisions(
-    costs: Costs, truth: Costs, places: Sequence[Place], acceptance: Sequence[str] = ASSUMED
-) -> list[Decision]:
-    """Every decision by `costs` judged by `truth`, one per place and acceptance.
-
-    Only settings whose verify pass both have measured are looked at. Raises DomainError for a place
-    that one of them cannot price.
-    """
-    menus = [Menu.of(x) for x in acceptance]
-    most = min(costs.most_tokens, truth.most_tokens)
-    found = []
-    for place in places:
-        pairs = zip(
-            _rates(costs, menus, place, most), _rates(truth, menus, place, most), strict=True
-        )
-        for menu, (believed, true) in zip(menus, pairs, strict=True):
-            picked, best = int(believed.argmax()), int(true.argmax())
-            found.append(
-                Decision(
-                    place,
-                    menu.acceptance,
-                    menu.candidates[picked].setting,
-                    menu.candidates[best].setting,
-                    _regret_pct(true, picked),
-                )
-            )
-    return found
+        return cls(rows, tokens, np.array([x.expected for x in candidates]))
 
 
 def estimated_regret(profile: Profile, refits: int = REFITS) -> DecisionRegret | None:
@@ -106,7 +61,7 @@ def estimated_regret(profile: Profile, refits: int = REFITS) -> DecisionRegret |
 
     None where there is no decision to take: no drafter, or no room for a draft.
     """
-    menus = [Menu.of(x) for x in ASSUMED]
+    menus = [Menu.of(x) for x in CURVES]
     most = profile.verify.domain.size[1]
     costs = [CostModel(profile, x) for x in profile.drafters]
     places = _priced(_measured(profile), costs, menus)
@@ -128,7 +83,7 @@ def estimated_regret(profile: Profile, refits: int = REFITS) -> DecisionRegret |
         max_pct=max(losses),
         refits=refits,
         decisions=len(losses),
-        acceptance=list(ASSUMED),
+        acceptance=list(CURVES),
         batches=sorted({x.batch for x in places}),
         contexts=sorted({int(x.context) for x in places}),
     )
@@ -175,7 +130,7 @@ def _rates(
 
 def _menu_rates(prices: RoundSeconds, menu: Menu) -> NDArray[np.float64]:
     fits = menu.tokens < len(prices.verify)
-    rates = np.full(len(menu.candidates), -np.inf)
+    rates = np.full(len(menu.tokens), -np.inf)
     rounds = prices.parts(menu.rows[fits], menu.tokens[fits], menu.expected[fits])
     rates[fits] = menu.expected[fits] / rounds.total
     rates[0] = 1.0 / prices.verify[1]  # plain decoding has no catch-up
