@@ -396,6 +396,7 @@ def _calibration_bar(progress: Progress, task: TaskID) -> Any:
 
 
 def _print_profile(profile: Any, as_json: bool, path: Path) -> None:
+    from smartprof.report.quality import quality_sentences
     from smartprof.report.tables import knee_sentences, other_table, quality_table, verify_table
 
     if as_json:
@@ -413,6 +414,8 @@ def _print_profile(profile: Any, as_json: bool, path: Path) -> None:
     for sentence in knee_sentences(profile):
         out.print(sentence, soft_wrap=True)
     out.print(quality_table(profile))
+    for sentence in quality_sentences(profile):
+        out.print(sentence, soft_wrap=True)
     for warning in profile.quality.warnings:
         out.print(f"warning: {warning}", soft_wrap=True)
 

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from smartprof.report.summary import Run
 
 SHOWN_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+KNEES = ("free 10 %", "free 50 %", "knee")
 MISSING = "-"
+BEYOND = "..."
 ALL = "all"
 
 
@@ -51,11 +53,14 @@ def device_table(device: Device, fields: dict[str, str | None]) -> Table:
 def verify_table(profile: Profile) -> Table:
     """Seconds of one target pass by tokens, one line per batch and context; anchors marked *."""
     table = _table("target pass (verify): milliseconds by tokens of the whole batch")
-    for name in ("batch", "context", *(str(x) for x in SHOWN_SIZES), "free 10 %", "knee"):
+    for name in ("batch", "context", *(str(x) for x in SHOWN_SIZES), *KNEES):
         table.add_column(name, justify="right")
     for curve in profile.verify.curves:
         table.add_row(str(curve.batch), str(curve.context), *_cells(profile, curve), *_knees(curve))
-    table.caption = "* measured; others lie on the fitted curve; - outside the curve"
+    table.caption = (
+        "* measured; others lie on the fitted curve; - outside the curve; free: tokens within 10 or "
+        "50 % of the first, with a 95 % interval"
+    )
     return table
 
 
@@ -72,9 +77,21 @@ def _cells(profile: Profile, curve: Curve) -> list[str]:
     ]
 
 
-def _knees(curve: Curve) -> tuple[str, str]:
-    free = MISSING if curve.free_tokens_10 is None else str(curve.free_tokens_10)
-    return free, MISSING if curve.roofline is None else f"{curve.roofline.knee:.0f}"
+def _knees(curve: Curve) -> tuple[str, str, str]:
+    return (
+        _free_text(curve.free_tokens_10, curve.free_tokens_10_interval),
+        _free_text(curve.free_tokens_50, curve.free_tokens_50_interval),
+        MISSING if curve.roofline is None else f"{curve.roofline.knee:.0f}",
+    )
+
+
+def _free_text(free: int | None, interval: tuple[int | None, int | None] | None) -> str:
+    """Such as "6 (4-7)"; a bound beyond the curve is "..."."""
+    text = MISSING if free is None else str(free)
+    if interval is None:
+        return text
+    low, high = (BEYOND if x is None else str(x) for x in interval)
+    return f"{text} ({low}-{high})"
 
 
 def knee_sentences(profile: Profile) -> list[str]:
@@ -139,14 +156,11 @@ def quality_table(profile: Profile) -> Table:
     quality = profile.quality
     floor = percent_text(quality.noise_floor_pct)
     table = _table(f"held-out error of verify passes (noise floor {floor})")
-    for name in ("passes", "count", "mean", "median", "p95", "max", "bias"):
+    for name in ("passes", "count", "mean", "median", "p95", "max", "signed"):
         table.add_column(name, justify="left" if name == "passes" else "right")
     for name, errors in {"all": quality.held_out, **quality.strata}.items():
         table.add_row(name, *_error_cells(errors))
-    table.caption = (
-        f"{quality.shapes} shapes, {quality.forwards} timed repetitions, "
-        f"{seconds_text(quality.wall_seconds)}"
-    )
+    table.caption = "signed: above 0, passes are predicted too slow"
     return table
 
 
