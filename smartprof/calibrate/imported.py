@@ -13,7 +13,7 @@ import numpy as np
 
 from smartprof.calibrate.fit import fit_surface
 from smartprof.calibrate.points import Place, Points
-from smartprof.calibrate.quality import error_summary
+from smartprof.calibrate.quality import with_regret
 from smartprof.calibrate.stated import (
     STANDS_FOR,
     Stated,
@@ -25,6 +25,7 @@ from smartprof.errors import InputError
 from smartprof.format import seconds_text
 from smartprof.profile.describe import made_of
 from smartprof.profile.part import utc_now
+from smartprof.profile.quality import UNMEASURED
 from smartprof.profile.schema import (
     AXES,
     SCHEMA_VERSION,
@@ -65,8 +66,8 @@ def import_profile(request: ImportRequest) -> Profile:
         _require_full(points.name, quantity, summaries)
     with made_of(points.name):
         surfaces = {x: _surface(x, measured, stated) for x in _wanted(request)}
-        return Profile(
-            schema_version=SCHEMA_VERSION,  # type: ignore[arg-type]
+        profile = Profile(
+            schema_version=SCHEMA_VERSION,
             created=utc_now(),
             provenance=Provenance(kind="imported", command=request.command, note=_note(request)),
             key=request.key,
@@ -78,6 +79,8 @@ def import_profile(request: ImportRequest) -> Profile:
             acceptance=None,
             checksum="",
         )
+    # Refits stray as far as the intervals say: where those are not known, neither is the regret.
+    return profile if profile.quality.warnings else with_regret(profile)
 
 
 def _wanted(request: ImportRequest) -> list[Quantity]:
@@ -190,13 +193,11 @@ def _quality(points: Points, stated: Stated, verify: Mapping[Place, Summary]) ->
             f"{single} of {places} points have one row, so nothing is known of their spread: give "
             "each several rows, or state --half-width"
         )
-    return Quality(
-        held_out=error_summary([]),
-        strata={},
-        points=[],
-        noise_floor_pct=100 * float(np.median(widths)) if widths else None,
-        wall_seconds=None,
-        shapes=places,
-        forwards=points.rows,
-        warnings=warnings,
+    return UNMEASURED.model_copy(
+        update={
+            "noise_floor_pct": 100 * float(np.median(widths)) if widths else None,
+            "shapes": places,
+            "forwards": points.rows,
+            "warnings": warnings,
+        }
     )

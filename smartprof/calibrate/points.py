@@ -9,13 +9,8 @@ from typing import get_args
 
 from smartprof.csv_files import Row, number, read_csv, require_no_extra, whole
 from smartprof.errors import InputError
-from smartprof.profile.schema import (
-    AXES,
-    LEAST_SECONDS,
-    MOST_COUNT,
-    MOST_SECONDS,
-    Quantity,
-)
+from smartprof.profile.scalars import LEAST_SECONDS, MOST_COUNT, MOST_SECONDS, Quantity
+from smartprof.profile.schema import AXES
 
 COLUMNS = ("quantity", "batch", "tokens", "context", "seconds")
 REPEAT = "repeat"

@@ -99,6 +99,8 @@ def _curve(batch: int | None, context: int | None, knots: list[Knot]) -> Curve:
         knots=knots,
         roofline=None,
         free_tokens_10=None,
+        free_tokens_10_interval=None,
         free_tokens_50=None,
+        free_tokens_50_interval=None,
         steps=[],
     )
