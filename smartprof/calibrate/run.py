@@ -136,7 +136,7 @@ def run(
     plan = calibration.plan
     samples: Samples = {x: list(y) for x, y in known.items()}
     journal.start()
-    bench = _bench(calibration)
+    bench = open_bench(calibration)
     execution = calibration.execution
     wanted = execution.name
     if wanted == "cuda_graph":
@@ -161,7 +161,8 @@ def _require_execution(execution: Execution, wanted: str) -> None:
         )
 
 
-def _bench(calibration: Calibration) -> Bench:
+def open_bench(calibration: Calibration) -> Bench:
+    """Target, cache and drafter of a calibration, ready to be timed point by point."""
     model, plan = calibration.model, calibration.plan
     drafter = calibration.drafter
     target = Target(
