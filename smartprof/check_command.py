@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
-from smartprof.calibrate.spots import Overall, Recheck, choose_spots, overall
 from smartprof.errors import DeviceError, ProfileError
 from smartprof.here import read_here
 from smartprof.models.naming import require_shape
@@ -23,6 +23,9 @@ from smartprof.profile.checks import (
     differences,
 )
 from smartprof.profile.schema import ModelKey, Profile
+
+if TYPE_CHECKING:
+    from smartprof.calibrate.spots import Overall, Recheck
 
 FAR_OFF = 0.1  # prices further off than this decide wrongly (5 % cost 1 % of speed)
 ELSEWHERE = "none"
@@ -67,6 +70,7 @@ def recheck_profile(
     """
     from smartprof.calibrate.run import prepare, profile_key
     from smartprof.calibrate.spot_timer import time_spots
+    from smartprof.calibrate.spots import choose_spots, overall
     from smartprof.device import describe_device, resolve_device
     from smartprof.drafters.table import choose_drafter, drafter_maker
     from smartprof.models.execution import open_execution

@@ -353,5 +353,15 @@ def test_exit_code_is_1_if_anything_fails(tmp_path: Path) -> None:
     )
 
 
+def test_check_reads_the_device_where_torch_is_not_installed(tmp_path: Path) -> None:
+    save_profile(make_profile(**WIDE), tmp_path / "p.json")
+    code = "import sys; sys.modules['torch'] = None; from smartprof import cli; "
+    code += f"sys.argv = ['smartprof', 'check', {str(tmp_path / 'p.json')!r}]; cli.run()"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 1, run.stderr  # nobody has a Test CPU
+    assert "here is" in run.stdout
+    assert run.stderr == ""
+
+
 def test_the_sweeps_sampler_is_the_one_that_measures_again() -> None:
     assert spot_timer.sampler is sweep.sampler

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from smartprof.calibrate.spots import Recheck
 from smartprof.format import percent_text, seconds_text
 from smartprof.profile.checks import Finding
+
+if TYPE_CHECKING:
+    from smartprof.calibrate.spots import Recheck
 
 
 def finding_line(finding: Finding) -> str:
