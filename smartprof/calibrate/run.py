@@ -214,7 +214,7 @@ def _profile(
             held_out=error_summary(held_out),
             strata=strata(held_out, verify),
             points=held_out,
-            before_redraw=None,
+            first_draw=None,
             noise_floor_pct=_noise_floor(summaries),
             repeatability=None,
             regret=None,
