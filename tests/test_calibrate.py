@@ -353,3 +353,45 @@ def test_a_widened_drafter_adds_words_that_were_not_proposed_until_enough_are_op
     assert len(deeper.parent) == len(inner.expand(grown, grown.frontier[:3]).parent)
     with pytest.raises(InputError, match="expected 9 distinct draft nodes at batch 2"):
         WidenedDrafter(inner, 9, [7, 8]).expand(forest, forest.frontier)
+
+
+def test_two_sweeps_visit_every_point_twice_over_in_other_orders(
+    small: Calibration, tmp_path: Path
+) -> None:
+    twice = replace(small, sweeps=2)
+    steps: list[Step] = []
+    journal = open_journal(twice, tmp_path / "p.json")
+    profile = run(twice, journal, {}, steps.append)
+    points = small.plan.fitted + small.plan.held_out
+    first, second = steps[: len(points)], steps[len(points) :]
+    assert {x.point for x in first} == {x.point for x in second} == set(points)
+    assert [x.point for x in first] != [x.point for x in second]
+    quality = profile.quality
+    assert quality.repeatability is not None
+    assert quality.repeatability.shapes == len(points)
+    samples = [*journal.read().values(), *journal.second().read().values()]
+    assert quality.forwards == sum(map(len, samples))
+    journal.discard()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupted_second_sweep_resumes_and_the_first_is_left_alone(
+    small: Calibration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep, "visit", lambda *_, **__: [0.002] * MIN_SAMPLES)
+    twice, out = replace(small, sweeps=2), tmp_path / "p.json"
+    count = len(small.plan.fitted + small.plan.held_out)
+
+    def interrupt(step: Step) -> None:
+        if step.visits == count + 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(twice, open_journal(twice, out), {}, interrupt)
+    known = open_journal(twice, out).read()
+    patient = replace(twice, budget_seconds=600.0)
+    profile = run(patient, open_journal(twice, out), known, lambda _: None)
+    assert open_journal(twice, out).read() == known
+    assert profile.quality.repeatability is not None
+    assert profile.quality.repeatability.shapes == count
+    assert profile.quality.repeatability.max_pct == 0

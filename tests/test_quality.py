@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from smartprof.calibrate.plan import Point
-from smartprof.calibrate.quality import error_summary, held_out_points, repeatability, strata
+from smartprof.calibrate.quality import error_summary, held_out_points, strata
 from smartprof.profile.schema import HeldOutPoint, Surface
 from smartprof.stats import Summary
 from tests.profiles import bent, make_profile, make_surface
@@ -88,28 +88,6 @@ def test_an_empty_stratum_has_a_count_of_zero_and_nulls() -> None:
     found = strata([off_by(1.0, size=2)], surface())
     assert [x.count for x in found.values()] == [1, 0, 0, 0, 0]
     assert [x.bias_pct for x in found.values()][1:] == [None] * 4
-
-
-def test_two_sweeps_differ_by_percent_of_the_mean_of_both() -> None:
-    medians = [(0.100, 0.102), (0.2, 0.2), (0.300, 0.270)]
-    points = [Point("verify", 1, x, 64) for x in range(1, 4)]
-    one, other = (
-        {x: Summary(y[side], 0.0, 0.0, 5) for x, y in zip(points, medians, strict=True)}
-        for side in (0, 1)
-    )
-    other[Point("verify", 1, 9, 64)] = Summary(1.0, 0.0, 0.0, 5)  # of one sweep only
-    found = repeatability(one, other)
-    assert found is not None
-    expected = [200 / 101, 0.0, 200 * 30 / 570]
-    assert found.shapes == 3
-    assert found.median_pct == pytest.approx(expected[0])
-    assert found.p95_pct == pytest.approx(expected[0] + 0.9 * (expected[2] - expected[0]))
-    assert found.max_pct == pytest.approx(expected[2])
-    assert repeatability(other, one) == found
-
-
-def test_sweeps_without_a_common_shape_say_nothing_of_repeatability() -> None:
-    assert repeatability({Point("verify", 1, 1, 64): Summary(1.0, 0.0, 0.0, 5)}, {}) is None
 
 
 def test_held_out_points_carry_the_surface_s_own_prediction() -> None:

@@ -14,6 +14,7 @@ from smartprof.calibrate.fit import fit_surface
 from smartprof.calibrate.journal import Journal
 from smartprof.calibrate.plan import Plan, Point, make_plan
 from smartprof.calibrate.quality import error_summary, held_out_points, strata, with_regret
+from smartprof.calibrate.repeats import pooled, repeatability, resumed
 from smartprof.calibrate.sweep import Bench, Samples, capture, relative_half_width, sweep
 from smartprof.decode.prompts import bundled_prompts, select_prompts
 from smartprof.decode.target import Target
@@ -61,7 +62,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Everything that a calibration is made of before it starts."""
+    """Everything that a calibration is made of before it starts.
+
+    budget_seconds: of each sweep. sweeps: 2 to learn how repeatable the timings are.
+    """
 
     device: Device
     model: LoadedModel
@@ -70,6 +74,12 @@ class Calibration:
     budget_seconds: float
     command: str
     execution: Execution = EAGER
+    sweeps: int = 1
+
+    @property
+    def total_seconds(self) -> float:
+        """The budget of all sweeps."""
+        return self.sweeps * self.budget_seconds
 
 
 def profile_key(device: Device, model: LoadedModel, execution: Execution) -> Key:
@@ -93,6 +103,7 @@ def prepare(
     budget_seconds: float | None,
     command: str,
     execution: Execution = EAGER,
+    sweeps: int = 1,
 ) -> Calibration:
     """Plan a calibration for the memory that is free now. Raises InputError if nothing fits."""
     shape = model.source.shape
@@ -109,7 +120,7 @@ def prepare(
     )
     budget = plan.mode.budget_seconds if budget_seconds is None else budget_seconds
     exact = replace(execution, exact_rows=True)
-    return Calibration(device, model, drafter, plan, budget, command, exact)
+    return Calibration(device, model, drafter, plan, budget, command, exact, sweeps)
 
 
 def open_journal(calibration: Calibration, out: Path) -> Journal:
@@ -133,23 +144,26 @@ def run(
     """
     start = time.perf_counter()
     load = load_average()
-    plan = calibration.plan
-    samples: Samples = {x: list(y) for x, y in known.items()}
-    journal.start()
+    plan, execution = calibration.plan, calibration.execution
+    sweeps = resumed(journal, known, calibration.sweeps)
     bench = _bench(calibration)
-    execution = calibration.execution
     wanted = execution.name
     if wanted == "cuda_graph":
         capture(bench, plan)
         _require_execution(execution, wanted)
-    for count, visit in enumerate(sweep(bench, plan, known, calibration.budget_seconds), 1):
-        _require_execution(execution, wanted)
-        journal.add(visit)
-        samples.setdefault(visit.point, []).extend(visit.samples)
-        elapsed = time.perf_counter() - start
-        on_step(Step(visit.point, count, elapsed, calibration.budget_seconds))
+    count = 0
+    for number, one in enumerate(sweeps):
+        one.journal.start()
+        budget = 0.0 if one.complete else calibration.budget_seconds
+        for visit in sweep(bench, plan, one.samples, budget, number):
+            _require_execution(execution, wanted)
+            one.add(visit)
+            count += 1
+            elapsed = time.perf_counter() - start
+            on_step(Step(visit.point, count, elapsed, calibration.total_seconds))
     warnings = [*_machine_warnings(calibration.device, load), *_clock_warnings(calibration.device)]
-    return _profile(calibration, samples, time.perf_counter() - start, warnings)
+    found = [x.samples for x in sweeps]
+    return _profile(calibration, found, time.perf_counter() - start, warnings)
 
 
 def _require_execution(execution: Execution, wanted: str) -> None:
@@ -190,8 +204,9 @@ def _draft_text(model: LoadedModel) -> list[int]:
 
 
 def _profile(
-    calibration: Calibration, samples: Samples, wall_seconds: float, warnings: list[str]
+    calibration: Calibration, sweeps: list[Samples], wall_seconds: float, warnings: list[str]
 ) -> Profile:
+    samples = pooled(sweeps)
     summaries = {x: summarise(y) for x, y in samples.items()}
     plan = calibration.plan
     verify = _surface("verify", plan, summaries)
@@ -216,7 +231,7 @@ def _profile(
             points=held_out,
             first_draw=None,
             noise_floor_pct=_noise_floor(summaries),
-            repeatability=None,
+            repeatability=repeatability(sweeps),
             regret=None,
             outliers=None,
             drifts=None,

@@ -61,20 +61,22 @@ class Visit:
     samples: tuple[float, ...]
 
 
-def sweep(bench: Bench, plan: Plan, known: Samples, budget_seconds: float) -> Iterator[Visit]:
+def sweep(
+    bench: Bench, plan: Plan, known: Samples, budget_seconds: float, seed: int = 0
+) -> Iterator[Visit]:
     """Time the plan's points until every interval is small enough or the budget is spent.
 
     Every point gets `VISITS` visits in random order (minutes may lie between them, so that drift
     shows as spread instead of bias), then the widest intervals get more. `known` holds samples of
     an earlier, interrupted run: those points start with what they have. Yields after each visit,
-    so that the caller can save it.
+    so that the caller can save it. seed: of the order.
     """
     samples: Samples = {x: list(known.get(x, [])) for x in plan.fitted + plan.held_out}
     goal = TARGET_HALF_WIDTH[bench.target.model.device.type]
     end = time.perf_counter() + budget_seconds
     fresh = set(samples)
     widths = _Widths(samples)
-    for point in _schedule(samples, widths, goal, end):
+    for point in _schedule(samples, widths, goal, end, seed):
         seconds = DRAFT_SECONDS if point.quantity.startswith("draft") else VERIFY_SECONDS
         # A captured pass may have been dropped since, so that it is captured anew.
         warm_up = int(point in fresh or bench.target.execution.name == "cuda_graph")
@@ -110,11 +112,13 @@ class _Widths:
         return self._known[point]
 
 
-def _schedule(samples: Samples, widths: _Widths, goal: float, end: float) -> Iterator[Point]:
+def _schedule(
+    samples: Samples, widths: _Widths, goal: float, end: float, seed: int
+) -> Iterator[Point]:
     """Each point until it was visited often enough; past the end only those never visited."""
     order = [x for x in samples for _ in range(_weight(x))]
     visits = {x: len(y) // MIN_SAMPLES for x, y in samples.items()}
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     for wanted in range(1, VISITS + 1):
         rng.shuffle(order)
         for point in order:
