@@ -8,7 +8,7 @@ import numpy as np
 
 from smartprof.calibrate.plan import Point
 from smartprof.planning.regret import estimated_regret
-from smartprof.profile.quality import NO_ERRORS
+from smartprof.profile.quality import NO_ERRORS, HeldOutSet
 from smartprof.profile.schema import ErrorSummary, HeldOutPoint, Profile, Surface
 from smartprof.profile.surface import SurfaceEvaluator
 from smartprof.stats import Summary
@@ -51,6 +51,12 @@ def error_summary(points: Sequence[HeldOutPoint]) -> ErrorSummary:
         max_abs_pct=float(size.max()),
         bias_pct=float(signed.mean()),
     )
+
+
+def held_out_set(verify: Surface, measured: Mapping[Point, Summary]) -> HeldOutSet:
+    """The same with the summary of their errors."""
+    points = held_out_points(verify, measured)
+    return HeldOutSet(errors=error_summary(points), points=points)
 
 
 def strata(points: Sequence[HeldOutPoint], verify: Surface) -> dict[str, ErrorSummary]:

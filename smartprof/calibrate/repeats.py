@@ -2,53 +2,86 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
+from smartprof.calibrate.clocks import ClockWatch
 from smartprof.calibrate.journal import Journal
-from smartprof.calibrate.sweep import Samples, Visit
+from smartprof.calibrate.measure import Measured, collected, measure
+from smartprof.calibrate.plan import Plan
+from smartprof.calibrate.schedule import Sweep, Timings
+from smartprof.calibrate.visits import Samples, Visit
 from smartprof.profile.quality import Repeatability
+from smartprof.stats import summarise
 
 
-@dataclass
+@dataclass(frozen=True)
 class SweepRecord:
-    """Samples of one sweep, saved in a journal of their own.
+    """What an interrupted run left of one sweep, and the journal in which it goes on.
 
-    complete: a later sweep had begun when the calibration was interrupted.
+    complete: a later sweep had begun.
     """
 
     journal: Journal
-    samples: Samples
+    known: Samples
     complete: bool = False
-
-    def add(self, visit: Visit) -> None:
-        """Save a visit, then let it count."""
-        self.journal.add(visit)
-        self.samples.setdefault(visit.point, []).extend(visit.samples)
 
 
 def resumed(journal: Journal, known: Samples, sweeps: int) -> list[SweepRecord]:
-    """Records of one or two sweeps with what an interrupted run left of them.
-
-    known: samples of the first sweep; those of the second are read from its journal.
-    """
-    first = SweepRecord(journal, {x: list(y) for x, y in known.items()})
+    """Records of one or two sweeps. known: of the first; the second's journal tells its own."""
     if sweeps == 1:
-        return [first]
-    second = SweepRecord(journal.second(), journal.second().read())
-    first.complete = bool(second.samples)
-    return [first, second]
+        return [SweepRecord(journal, known)]
+    second = journal.second().read()
+    return [SweepRecord(journal, known, bool(second)), SweepRecord(journal.second(), second)]
 
 
-def pooled(sweeps: Sequence[Samples]) -> Samples:
-    """All samples of every point, those of the first sweep first."""
+def measure_sweeps(
+    plan: Plan,
+    budget_seconds: float,
+    timings: Timings,
+    records: Sequence[SweepRecord],
+    save: Callable[[Journal, Visit], None],
+    watch: ClockWatch | None = None,
+) -> list[Measured]:
+    """Each sweep with a budget and an order of its own; later ones take the points of the first."""
+    found: list[Measured] = []
+    for seed, record in enumerate(records):
+        record.journal.start()
+        if record.complete:
+            found.append(collected(plan, Sweep(timings, plan, record.known, 0.0)))
+            continue
+        keep = partial(save, record.journal)
+        found.append(measure(plan, budget_seconds, timings, record.known, keep, watch, seed))
+        plan = same_points(found[0])
+    return found
+
+
+def same_points(found: Measured) -> Plan:
+    """A plan of exactly the points that a sweep has measured."""
+    held_out = (*found.first_draw, *found.fresh)
+    return replace(found.plan, fitted=tuple(found.fitted), held_out=held_out, fresh=())
+
+
+def pooled(found: Sequence[Measured]) -> Measured:
+    """All samples of every point, those of the first sweep first, each kept for what it was."""
+    first = found[0]
     samples: Samples = {}
-    for sweep in sweeps:
-        for point, found in sweep.items():
-            samples.setdefault(point, []).extend(found)
-    return samples
+    for sweep in found:
+        for point, values in sweep.samples.items():
+            samples.setdefault(point, []).extend(values)
+    fitted = dict.fromkeys(y for x in found for y in x.fitted)
+    return replace(
+        first,
+        fitted={x: summarise(samples[x]) for x in fitted},
+        first_draw={x: summarise(samples[x]) for x in first.first_draw},
+        fresh={x: summarise(samples[x]) for x in first.fresh},
+        samples=samples,
+        drifts=sum(x.drifts for x in found),
+        warnings=list(dict.fromkeys(y for x in found for y in x.warnings)),
+    )
 
 
 def repeatability(sweeps: Sequence[Samples]) -> Repeatability | None:
