@@ -244,7 +244,10 @@ def _print_comparison(found: Any) -> None:
 
     for line in comparison_lines(found):
         _print_line(line)
-    out.print(regions_table(found.regions))
+    if found.regions:
+        out.print(regions_table(found.regions))
+    else:
+        _print_line("seconds: nothing compared, no point lies in both domains")
     if any(x.changes for x in found.decisions):
         out.print(decisions_table(found.decisions))
     _print_line(decisions_sentence(found.decisions))
