@@ -100,8 +100,8 @@ def _require_all(request: ImportRequest) -> None:
         )
     unused = [x for x in STANDS_FOR if x not in wanted and stated.seconds(x) is not None]
     if unused:
-        given = option(STANDS_FOR[unused[0]][0])
-        raise InputError(f"expected no {given} without a drafter: name one with --drafter-name")
+        useless = option(STANDS_FOR[unused[0]][0])
+        raise InputError(f"expected no {useless} without a drafter: name one with --drafter-name")
     missing = []
     for quantity in (x for x in wanted if x != "verify"):
         field, meaning = STANDS_FOR[quantity]
