@@ -14,7 +14,7 @@ from smartprof import __version__
 from smartprof.cli_plan import register as register_plan
 from smartprof.cli_profiles import register as register_profiles
 from smartprof.cli_simulate import register as register_simulate
-from smartprof.console import Force, err, integers, out
+from smartprof.console import Force, command_line, err, integers, out
 from smartprof.errors import SmartprofError
 
 INTERRUPTED = 130  # exit code
@@ -168,7 +168,7 @@ def calibrate(
     err.print(f"loaded {model.source.name} ({model.dtype}) in {model.load_seconds:.1f} s")
     opened = open_execution(execution, model.transformer, lambda x: err.print(x, soft_wrap=True))
     made = drafter_maker(choice, model, opened)()
-    calibration = prepare(found, model, made, mode, budget, _command_line(), opened, repeat)
+    calibration = prepare(found, model, made, mode, budget, command_line(), opened, repeat)
     journal = open_journal(calibration, path)
     known = {} if fresh else _resumed(journal)
     if not known:
@@ -353,7 +353,7 @@ def decode(
         trace_size=trace_size(trace, trace_width, trace_depth),
         files=tuple(x for x in (json_path, plot, trace, save_acceptance) if x),
         force=force,
-        acceptance=AcceptanceRequest(acceptance, freeze, save_acceptance, _command_line()),
+        acceptance=AcceptanceRequest(acceptance, freeze, save_acceptance, command_line()),
     )
     with _progress() as progress:
         report = decode_report(request, lambda text: err.print(text, soft_wrap=True), progress)
@@ -370,10 +370,6 @@ def _progress() -> Progress:
         TextColumn("{task.fields[note]}"),
     )
     return Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
-
-
-def _command_line() -> str:
-    return " ".join(["smartprof", *sys.argv[1:]])
 
 
 def _resumed(journal: Any) -> Any:

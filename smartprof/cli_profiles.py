@@ -1,12 +1,14 @@
-"""The commands about profiles as files: `compare`."""
+"""The commands about profiles as files: `compare` and `fit`."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from smartprof.console import Force, JsonPath, err, out
+from smartprof.console import Force, JsonPath, command_line, err, integers, out
+from smartprof.errors import InputError
 
 ProfileArgument = Annotated[
     str, typer.Argument(help="A profile file, or a shipped one's name.", show_default=False)
@@ -16,6 +18,7 @@ ProfileArgument = Annotated[
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command()(compare)
+    app.command()(fit)
 
 
 def compare(
@@ -50,6 +53,114 @@ def compare(
     if json_path:
         write_json(comparison_report(found), json_path)
         err.print(f"wrote {json_path}", soft_wrap=True)
+
+
+def fit(
+    points: Annotated[
+        Path,
+        typer.Argument(help="CSV with columns quantity,batch,tokens,context,seconds[,repeat]."),
+    ],
+    path: Annotated[Path, typer.Option("--out", help="The profile to write.")],
+    device: Annotated[str, typer.Option(help="The device that was timed, as it calls itself.")],
+    target: Annotated[
+        str,
+        typer.Option(
+            help="The target that was timed: a named shape, a fetched model, a directory with "
+            "config.json, a .gguf file, a Hub id, or any name with --parameters."
+        ),
+    ],
+    memory_gib: Annotated[float | None, typer.Option(help="The device's memory, GiB.")] = None,
+    device_kind: Annotated[str, typer.Option(help="cuda or cpu.")] = "cuda",
+    capability: Annotated[
+        str | None, typer.Option(help="Compute capability, or vector instructions of a CPU.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of a CPU.")] = None,
+    parameters: Annotated[
+        int | None, typer.Option(help="Weights of a target whose shape is not known here.")
+    ] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="Default: bfloat16 on a GPU, float32 on a CPU.")
+    ] = None,
+    execution: Annotated[str, typer.Option(help="eager or cuda_graph.")] = "eager",
+    capture_sizes: Annotated[
+        str | None, typer.Option(help="Token counts of captured graphs, separated by commas.")
+    ] = None,
+    drafter_name: Annotated[
+        str | None, typer.Option(help="Whose the draft quantities are: ngram, lm, eagle3 or other.")
+    ] = None,
+    no_drafter: Annotated[
+        bool, typer.Option("--no-drafter", help="Price no drafting: plan and decode need it.")
+    ] = False,
+    overhead_seconds: Annotated[
+        float | None, typer.Option(help="For round_overhead without rows: at all sizes.")
+    ] = None,
+    plain_overhead_seconds: Annotated[
+        float | None,
+        typer.Option(
+            help="For plain_decode without rows: beside a verify pass of one token per request."
+        ),
+    ] = None,
+    draft_step_seconds: Annotated[
+        float | None, typer.Option(help="For draft_step without rows: at all sizes.")
+    ] = None,
+    draft_catchup_seconds: Annotated[
+        float | None, typer.Option(help="For draft_catchup without rows: at all sizes.")
+    ] = None,
+    half_width: Annotated[
+        float | None,
+        typer.Option(
+            help="95 % half-width of points with one row, as a share of their seconds; default: "
+            "not known."
+        ),
+    ] = None,
+    note: Annotated[str, typer.Option(help="What timed them, for the provenance.")] = "",
+    force: Force = False,
+) -> None:
+    """Make a profile of timings that somebody else measured, a serving engine's for instance."""
+    from smartprof.calibrate.imported import ImportRequest, import_profile
+    from smartprof.calibrate.points import read_points
+    from smartprof.calibrate.stated import Stated
+    from smartprof.calibrate.subject import Subject, subject_key
+    from smartprof.profile.files import save_profile
+    from smartprof.report.imported import imported_lines
+    from smartprof.report.json_files import require_writable
+
+    require_writable(path, force)
+    if no_drafter == (drafter_name is not None):
+        raise InputError(
+            "expected --drafter-name, whose the draft quantities are, or --no-drafter to price no "
+            f"drafting, got {'both' if no_drafter else 'neither'}"
+        )
+    subject = Subject(
+        device,
+        device_kind,
+        memory_gib,
+        capability,
+        threads,
+        target,
+        parameters,
+        dtype,
+        execution,
+        integers(capture_sizes, "--capture-sizes") if capture_sizes else (),
+    )
+    request = ImportRequest(
+        points=read_points(points),
+        key=subject_key(subject),
+        drafter=drafter_name,
+        stated=Stated(
+            overhead_seconds,
+            plain_overhead_seconds,
+            draft_step_seconds,
+            draft_catchup_seconds,
+            half_width,
+        ),
+        command=command_line(),
+        note=note,
+    )
+    saved = save_profile(import_profile(request), path, force)
+    for line in imported_lines(saved, request.points.rows):
+        _print_line(line)
+    err.print(f"wrote {path}", soft_wrap=True)
 
 
 def _comparison(one: Any, other: Any, drafter: str | None, curves: list[Any]) -> Any:

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "smartprof"
 # A room may import itself and those before it.
 ROOMS = (
     ("errors", "format", "stats"),
-    ("console",),
+    ("console", "csv_files"),
     ("device",),
     ("profile", "models"),
     ("trees",),
@@ -52,6 +52,8 @@ WITHOUT_TORCH = (
     "smartprof.calibrate.quality",
     "smartprof.planning.regret",
     "smartprof.report.quality",
+    "smartprof.calibrate.imported",
+    "smartprof.calibrate.subject",
     "smartprof.report.tables",
     "smartprof.report.plots",
     "smartprof.report.queries",

@@ -656,7 +656,10 @@ def test_a_full_disk_while_saving_a_report_keeps_the_old_one(
 
 
 def test_an_unknown_device_is_refused(place: Place) -> None:
-    expected = "unknown device 'gpu0': expected auto, cpu, cuda or cuda:N"
+    expected = (
+        "unknown device 'gpu0': expected auto, cpu, cuda or cuda:N; one GPU, tensor parallelism is "
+        "not supported"
+    )
     assert refused(place.folder, *place.decode("--gpu", "gpu0")) == expected
     assert refused(place.folder, *place.calibrate(place.folder / "n", "--gpu", "gpu0")) == expected
     assert refused(place.folder, "device", "--gpu", "gpu0") == expected

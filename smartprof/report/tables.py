@@ -19,7 +19,7 @@ from smartprof.format import (
 )
 from smartprof.policies.base import Policy
 from smartprof.policies.options import list_options
-from smartprof.profile.schema import Curve, ErrorSummary, Profile
+from smartprof.profile.schema import Curve, ErrorSummary, Profile, Surface
 
 if TYPE_CHECKING:
     from smartprof.report.simulated import SimulatedRun
@@ -122,18 +122,33 @@ def other_table(profile: Profile, drafter: str) -> Table:
     for name in ("quantity", "batch", "size", "context", "seconds", "spread", "samples"):
         table.add_column(name, justify="left" if name == "quantity" else "right")
     for name, surface in surfaces.items():
-        ordered = sorted(surface.anchors, key=lambda x: (x.batch or 0, x.context or 0, x.size))
-        for anchor in dict.fromkeys((ordered[0], ordered[-1])):
-            table.add_row(
-                name,
-                MISSING if anchor.batch is None else str(anchor.batch),
-                str(anchor.size),
-                MISSING if anchor.context is None else str(anchor.context),
-                seconds_text(anchor.seconds),
-                seconds_text(anchor.spread),
-                str(anchor.samples),
-            )
+        for cells in dict.fromkeys(_ends(surface)):
+            table.add_row(name, *cells)
     return table
+
+
+def _ends(surface: Surface) -> list[tuple[str, ...]]:
+    """Cells of the smallest and the largest anchor; of a surface without any, of its corners."""
+    measured = [
+        (x.batch, x.size, x.context, x.seconds, seconds_text(x.spread), str(x.samples))
+        for x in surface.anchors
+    ]
+    corners = [
+        (x.batch, y.size, x.context, y.seconds, MISSING, MISSING)
+        for x in surface.curves
+        for y in x.knots
+    ]
+    ordered = sorted(measured or corners, key=lambda x: (x[0] or 0, x[2] or 0, x[1]))
+    return [
+        (
+            MISSING if batch is None else str(batch),
+            str(size),
+            MISSING if context is None else str(context),
+            seconds_text(seconds),
+            *rest,
+        )
+        for batch, size, context, seconds, *rest in (ordered[0], ordered[-1])
+    ]
 
 
 def quality_table(profile: Profile) -> Table:
