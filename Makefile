@@ -1,4 +1,4 @@
-# make demo | test | test-long | lint | fmt | contract | check-engines | clean
+# make demo | test | test-long | lint | fmt | docs | notebooks | contract | check-engines | clean
 #
 # Every target makes .venv first when it is missing or older than pyproject.toml.
 # PYTHON    the Python (3.11 or newer) to build .venv from
@@ -11,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-long lint fmt contract check-engines clean
+.PHONY: demo test test-long lint fmt docs notebooks contract check-engines clean
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)
@@ -41,6 +41,15 @@ fmt: $(STAMP)
 contract: $(STAMP)
 	$(BIN)/python tools/write_profile_schema.py
 	$(BIN)/python -m tests.conformance.generate
+
+# The generated parts of docs/, from the commands and policies as they stand.
+docs: $(STAMP)
+	$(BIN)/python tools/write_cli_reference.py
+	$(BIN)/python tools/write_policy_options.py
+
+# Runs every notebook and keeps its outputs in it.
+notebooks: $(STAMP)
+	$(BIN)/python tools/run_notebooks.py
 
 # What the exports write, against the code of released engines (downloads their wheels).
 check-engines: $(STAMP)

@@ -97,7 +97,10 @@ def resolve_device(asked: str = "auto") -> Device:
     """
     match = re.fullmatch(r"auto|cpu|cuda(?::(\d+))?", asked)
     if match is None:
-        raise DeviceError(f"unknown device {asked!r}: expected auto, cpu, cuda or cuda:N")
+        raise DeviceError(
+            f"unknown device {asked!r}: expected auto, cpu, cuda or cuda:N; one GPU, tensor "
+            "parallelism is not supported"
+        )
     if asked == "cpu":
         return _cpu_device()
     if asked == "auto":

@@ -19,6 +19,7 @@ from scipy.optimize import nnls
 
 from smartprof.calibrate.steps import find_jumps
 from smartprof.errors import ProfileError
+from smartprof.profile.knees import with_intervals
 from smartprof.profile.schema import Anchor, Curve, Knot, Roofline, Surface, spanned_domain
 from smartprof.stats import Summary
 
@@ -71,12 +72,13 @@ def fit_surface(
     curves = group(quantity, points)
     shapes = shapes_of(curves, boundaries)
     fitted = [_curve(place, shapes[place]) for place in sorted(curves, key=_order)]
-    return Surface(
+    surface = Surface(
         size_axis=SIZE_AXES[quantity],  # type: ignore[arg-type]
         anchors=[_anchor(x, size, s) for x in curves for size, s in sorted(curves[x].items())],
         curves=fitted,
         domain=spanned_domain(fitted),
     )
+    return with_intervals(surface)
 
 
 def fit_roofline(sizes: NDArray[np.float64], seconds: NDArray[np.float64]) -> Roofline | None:
@@ -241,7 +243,9 @@ def _curve(place: Place, shape: Shape) -> Curve:
         ],
         roofline=fit_roofline(sizes, seconds),
         free_tokens_10=free_tokens(sizes, seconds, 0.10),
+        free_tokens_10_interval=None,
         free_tokens_50=free_tokens(sizes, seconds, 0.50),
+        free_tokens_50_interval=None,
         steps=list(shape.steps),
     )
 

@@ -10,28 +10,27 @@ from smartprof.calibrate.plan import Point
 from smartprof.calibrate.quality import error_summary, held_out_points, strata
 from smartprof.calibrate.refine import interactions, verify_points
 from smartprof.calibrate.stopping import outliers, relative_half_width
-from smartprof.calibrate.visits import Samples
-from smartprof.profile.schema import Quality
+from smartprof.profile.quality import Quality
 from smartprof.stats import Summary
 
 NOISY_HALF_WIDTH = 0.05
 MUCH_INTERACTION = 0.05  # of the seconds that were measured
-USUAL_OUTLIERS = 0.02  # share of samples
-FIRST_DRAW = "first draw"
 
 
 def judge(found: Measured, wall_seconds: float, warnings: list[str]) -> Quality:
     """The quality of what was measured; `warnings` come first."""
     verify = found.surface("verify")
     held_out = held_out_points(verify, found.held_out)
-    by_kind = strata(held_out, max(x.context for x in found.fitted))
-    if found.fresh:
-        by_kind[FIRST_DRAW] = error_summary(held_out_points(verify, found.first_draw))
     return Quality(
         held_out=error_summary(held_out),
-        strata=by_kind,
+        strata=strata(held_out, verify),
         points=held_out,
+        before_redraw=found.before_redraw,
         noise_floor_pct=_noise_floor(found),
+        repeatability=None,
+        regret=None,
+        outliers=sum(int(outliers(x).sum()) for x in found.samples.values()),
+        drifts=found.drifts,
         wall_seconds=wall_seconds,
         shapes=len(found.samples),
         forwards=sum(len(x) for x in found.samples.values()),
@@ -40,7 +39,7 @@ def judge(found: Measured, wall_seconds: float, warnings: list[str]) -> Quality:
 
 
 def _verify_widths(found: Measured) -> list[float]:
-    summaries: Mapping[Point, Summary] = found.fitted | found.first_draw | found.fresh
+    summaries: Mapping[Point, Summary] = found.fitted | found.held_out
     return [relative_half_width(y) for x, y in summaries.items() if x.quantity == "verify"]
 
 
@@ -53,11 +52,11 @@ def _noise_floor(found: Measured) -> float:
 def _warnings(found: Measured) -> list[str]:
     warnings = [f"left out: {x}" for x in found.plan.skipped]
     warnings += _interaction_warnings(found)
-    warnings += _outlier_warnings(found.samples)
-    if found.fresh:
+    if found.before_redraw is not None:
+        error = found.before_redraw.errors.mean_abs_pct
         warnings.append(
-            "the first held-out points were off, so shapes were added and fresh points drawn; "
-            f"both are reported, the first as {FIRST_DRAW!r}"
+            f"the first held-out points were {error:.1f} % off, so shapes were added and fresh "
+            "points drawn"
         )
     noisy = sum(x > NOISY_HALF_WIDTH for x in _verify_widths(found))
     if noisy:
@@ -77,12 +76,3 @@ def _interaction_warnings(found: Measured) -> list[str]:
         for x, y in interactions(curves, found.plan.boundaries).items()
         if y > MUCH_INTERACTION
     ]
-
-
-def _outlier_warnings(samples: Samples) -> list[str]:
-    """How many samples took far longer than the rest, if that is more than usual."""
-    marked = sum(int(outliers(x).sum()) for x in samples.values())
-    total = sum(len(x) for x in samples.values())
-    if marked <= USUAL_OUTLIERS * total:
-        return []
-    return [f"{marked} of {total} samples are outliers; they are kept, medians bear them"]

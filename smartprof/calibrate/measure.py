@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from smartprof.calibrate.clocks import ClockWatch
@@ -11,6 +11,7 @@ from smartprof.calibrate.plan import Plan, Point
 from smartprof.calibrate.quality import error_summary, held_out_points
 from smartprof.calibrate.schedule import Sweep, Timings
 from smartprof.calibrate.visits import Samples, Visit
+from smartprof.profile.quality import HeldOutSet
 from smartprof.profile.schema import Surface
 from smartprof.stats import Summary, summarise
 
@@ -20,23 +21,20 @@ HELD_OUT_GOALS = 2.0  # mean error of held-out points that fails, in goals of a 
 
 @dataclass(frozen=True)
 class Measured:
-    """All that a sweep found: summaries of the points of each kind, and the samples in them.
+    """All that a sweep found: summaries of the points of each kind, and the samples that count.
 
-    first_draw, fresh: held-out points; the second draw is empty unless the first one failed.
-    warnings: of the sweep itself.
+    held_out: the draw that judges the final fit. before_redraw: if that is the second one, the
+    first, with the predictions of the fit before it. drifts: how often the device strayed from its
+    pace. warnings: of the sweep itself.
     """
 
     plan: Plan
     fitted: dict[Point, Summary]
-    first_draw: dict[Point, Summary]
-    fresh: dict[Point, Summary]
+    held_out: dict[Point, Summary]
+    before_redraw: HeldOutSet | None
     samples: Samples
+    drifts: int
     warnings: list[str]
-
-    @property
-    def held_out(self) -> dict[Point, Summary]:
-        """The draw that judges the final fit: no shape was added because of it."""
-        return self.fresh or self.first_draw
 
     def surface(self, quantity: str, source: str = "") -> Surface:
         """The surface through all fitted points of a quantity."""
@@ -63,25 +61,32 @@ def measure(
     sweep = Sweep(timings, plan, known, budget_seconds, watch)
     for visit in sweep.measure():
         save(visit)
-    if plan.fresh and _fails(_collected(plan, sweep), timings.goal):
-        for visit in sweep.measure_again(MORE_SHAPES):
-            save(visit)
-    return _collected(plan, sweep)
+    first = _collected(sweep, plan.held_out, None)
+    judged = held_out_points(first.surface("verify"), first.held_out)
+    before = HeldOutSet(errors=error_summary(judged), points=judged)
+    if not plan.fresh or not _fails(before, timings.goal):
+        return first
+    for visit in sweep.measure_again(MORE_SHAPES):
+        save(visit)
+    return _collected(sweep, plan.fresh, before)
 
 
-def _fails(found: Measured, goal: float) -> bool:
-    """Whether the first held-out draw is further off than its goal."""
-    error = error_summary(held_out_points(found.surface("verify"), found.first_draw)).mean_abs_pct
+def _fails(found: HeldOutSet, goal: float) -> bool:
+    """Whether held-out points are further off than their goal."""
+    error = found.errors.mean_abs_pct
     return error is not None and error > HELD_OUT_GOALS * 100 * goal
 
 
-def _collected(plan: Plan, sweep: Sweep) -> Measured:
-    summaries = {x: summarise(sweep.samples[x]) for x in sweep.fitted + sweep.held_out}
+def _collected(
+    sweep: Sweep, held_out: Sequence[Point], before_redraw: HeldOutSet | None
+) -> Measured:
+    points = sweep.fitted + sweep.held_out
     return Measured(
-        plan=plan,
-        fitted={x: summaries[x] for x in sweep.fitted},
-        first_draw={x: summaries[x] for x in plan.held_out},
-        fresh={x: summaries[x] for x in plan.fresh if x in summaries},
-        samples={x: sweep.samples[x] for x in summaries},
+        plan=sweep.plan,
+        fitted={x: summarise(sweep.samples[x]) for x in sweep.fitted},
+        held_out={x: summarise(sweep.samples[x]) for x in held_out},
+        before_redraw=before_redraw,
+        samples={x: sweep.samples[x] for x in points},
+        drifts=sweep.pace.drifts,
         warnings=sweep.pace.warnings(),
     )

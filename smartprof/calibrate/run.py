@@ -16,6 +16,7 @@ from smartprof.calibrate.journal import Journal
 from smartprof.calibrate.judge import judge
 from smartprof.calibrate.measure import Measured, measure
 from smartprof.calibrate.plan import TILES, Plan, Point, make_plan
+from smartprof.calibrate.quality import with_regret
 from smartprof.calibrate.sweep import Bench, BenchTimings, capture
 from smartprof.calibrate.visits import Samples, Visit
 from smartprof.decode.prompts import bundled_prompts, select_prompts
@@ -34,6 +35,7 @@ from smartprof.models.execution import EAGER, Execution
 from smartprof.models.loading import LoadedModel
 from smartprof.profile.part import utc_now
 from smartprof.profile.schema import (
+    SCHEMA_VERSION,
     DeviceKey,
     DrafterCosts,
     Key,
@@ -217,8 +219,8 @@ def _machine_warnings(device: Device, load: float | None) -> list[str]:
 
 def _profile(calibration: Calibration, found: Measured, quality: Quality) -> Profile:
     drafter = calibration.drafter
-    return Profile(
-        schema_version=1,
+    profile = Profile(
+        schema_version=SCHEMA_VERSION,
         created=utc_now(),
         provenance=Provenance(
             kind="measured",
@@ -234,6 +236,7 @@ def _profile(calibration: Calibration, found: Measured, quality: Quality) -> Pro
         acceptance=None,
         checksum="",
     )
+    return with_regret(profile)
 
 
 def _drafter_costs(drafter: Drafter, source: str, found: Measured) -> DrafterCosts:
