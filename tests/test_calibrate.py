@@ -346,3 +346,24 @@ def test_a_widened_drafter_adds_words_that_were_not_proposed_until_enough_are_op
     assert len(deeper.parent) == len(inner.expand(grown, grown.frontier[:3]).parent)
     with pytest.raises(InputError, match="expected 9 distinct draft nodes at batch 2"):
         WidenedDrafter(inner, 9, [7, 8]).expand(forest, forest.frontier)
+
+
+def test_two_sweeps_visit_every_point_twice_over_in_other_orders(
+    small: Calibration, tmp_path: Path
+) -> None:
+    twice = replace(small, sweeps=2)
+    steps: list[Step] = []
+    journal = open_journal(twice, tmp_path / "p.json")
+    profile = run(twice, journal, {}, steps.append)
+    points = small.plan.fitted + small.plan.held_out
+    first, second = steps[: len(points)], steps[len(points) :]
+    assert {x.point for x in first} == {x.point for x in second} == set(points)
+    assert [x.point for x in first] != [x.point for x in second]
+    quality = profile.quality
+    assert quality.repeatability is not None
+    assert quality.repeatability.shapes == len(points)
+    assert quality.outliers is not None and quality.drifts == 0  # no time to look for any
+    samples = [*journal.read().values(), *journal.second().read().values()]
+    assert quality.forwards == sum(map(len, samples))
+    journal.discard()
+    assert list(tmp_path.iterdir()) == []

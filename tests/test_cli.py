@@ -189,6 +189,16 @@ def test_calibrate_writes_a_profile_and_prints_tables_and_the_knee(made: Place) 
     assert {x.batch for x in profile.verify.curves} == {1, 4, 16}
 
 
+def test_calibrate_repeat_sweeps_twice_and_tells_how_far_the_two_differ(place: Place) -> None:
+    assert "repeatability: not measured" in place.calibration.out
+    result = smartprof(*place.calibrate(place.profile, "--repeat", 2, "--force"))
+    assert result.code == 0, result
+    assert re.search(r"repeatability: two sweeps over \d+ shapes differ by .* \(p95\)", result.out)
+    assert "estimated decision regret: " in result.out
+    assert load_profile(place.profile).quality.repeatability is not None
+    assert not list(place.folder.glob("*.partial*"))
+
+
 def test_calibrate_json_prints_the_file_and_nothing_else(place: Place) -> None:
     result = smartprof(*place.calibrate(place.profile, "--json", "--force"))
     assert result.code == 0

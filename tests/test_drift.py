@@ -28,7 +28,7 @@ def test_a_steady_pace_asks_for_nothing() -> None:
     keeper = settled()
     keeper.note(ordinary(1))
     assert keeper.check(sentinel(1.04)) == []
-    assert (keeper.waiting, keeper.drifts, keeper.warnings()) == (False, 0, [])
+    assert (keeper.waiting, keeper.spells, keeper.warnings()) == (False, 0, [])
 
 
 def test_visits_between_a_steady_and_a_strange_pace_are_made_again_when_it_is_back() -> None:
@@ -42,7 +42,7 @@ def test_visits_between_a_steady_and_a_strange_pace_are_made_again_when_it_is_ba
     assert keeper.waiting
     assert keeper.check(sentinel(1.01)) == [ordinary(2), ordinary(3), strange]
     assert not keeper.waiting
-    assert keeper.drifts == 1
+    assert keeper.spells == 1
     keeper.note(ordinary(4))
     assert keeper.check(sentinel(1.0)) == []
 
@@ -56,9 +56,9 @@ def test_a_faster_pace_is_as_strange_as_a_slower_one() -> None:
 def test_patience_ends_and_the_new_pace_is_usual_then() -> None:
     keeper = settled()
     for _ in range(PATIENCE):
-        assert keeper.waiting or keeper.drifts == 0
+        assert keeper.waiting or keeper.spells == 0
         keeper.check(sentinel(1.3))
-    assert (keeper.waiting, keeper.shifts, keeper.drifts) == (False, 1, 1)
+    assert (keeper.waiting, keeper.shifts, keeper.spells) == (False, 1, 1)
     assert keeper.check(sentinel(1.31)) == []
     assert "changed its pace" in keeper.warnings()[0]
     for _ in range(ACCEPTED):  # no patience is left for a second change

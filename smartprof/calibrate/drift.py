@@ -17,12 +17,12 @@ class PaceKeeper:
     """Tells from visits of the sentinel when to wait, and which visits to make again.
 
     tolerance: relative difference of the sentinel's median from the usual one that is noise.
-    drifts: how often it strayed. shifts: how often another pace had to be taken for the usual one.
+    shifts: how often another pace had to be taken for the usual one. spells: how often it strayed.
     """
 
     tolerance: float
-    drifts: int = 0
     shifts: int = 0
+    spells: int = 0
     waited: int = 0
     _usual: list[float] = field(default_factory=list)
     _strange: list[float] = field(default_factory=list)
@@ -58,7 +58,7 @@ class PaceKeeper:
 
     def _be_patient(self, pace: float, sentinel: Visit) -> None:
         self.waited += 1
-        self.drifts += not self._strange
+        self.spells += not self._strange
         self._strange.append(pace)
         self._suspects.append(sentinel)
         if self.waited >= PATIENCE and len(self._strange) >= ACCEPTED:

@@ -69,9 +69,18 @@ class Journal:
             row["replaced"] = list(visit.replaced)
         self._append(row)
 
+    def second(self) -> Journal:
+        """That of a second sweep over the same points."""
+        return Journal(self._second_path, self.header)
+
     def discard(self) -> None:
-        """Remove the file: its samples stand in a profile now, or are not wanted."""
+        """Remove the files of all sweeps: their samples stand in a profile, or are not wanted."""
         self.path.unlink(missing_ok=True)
+        self._second_path.unlink(missing_ok=True)
+
+    @property
+    def _second_path(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.2")
 
     def _text(self) -> str:
         """What the file holds; empty if there is none."""

@@ -7,29 +7,36 @@ from collections.abc import Mapping
 from smartprof.calibrate.fit import group
 from smartprof.calibrate.measure import Measured
 from smartprof.calibrate.plan import Point
-from smartprof.calibrate.quality import error_summary, held_out_points, strata
+from smartprof.calibrate.quality import error_summary, held_out_points, held_out_set, strata
 from smartprof.calibrate.refine import interactions, verify_points
 from smartprof.calibrate.stopping import outliers, relative_half_width
-from smartprof.profile.quality import Quality
+from smartprof.calibrate.visits import Samples
+from smartprof.profile.quality import Quality, Repeatability
 from smartprof.stats import Summary
 
 NOISY_HALF_WIDTH = 0.05
 MUCH_INTERACTION = 0.05  # of the seconds that were measured
+USUAL_OUTLIERS = 0.02  # share of samples
 
 
-def judge(found: Measured, wall_seconds: float, warnings: list[str]) -> Quality:
-    """The quality of what was measured; `warnings` come first."""
+def judge(
+    found: Measured,
+    wall_seconds: float,
+    warnings: list[str],
+    repeatability: Repeatability | None = None,
+) -> Quality:
+    """The quality of what was measured, regret aside; `warnings` come first."""
     verify = found.surface("verify")
     held_out = held_out_points(verify, found.held_out)
     return Quality(
         held_out=error_summary(held_out),
         strata=strata(held_out, verify),
         points=held_out,
-        before_redraw=found.before_redraw,
+        first_draw=held_out_set(verify, found.first_draw) if found.fresh else None,
         noise_floor_pct=_noise_floor(found),
-        repeatability=None,
+        repeatability=repeatability,
         regret=None,
-        outliers=sum(int(outliers(x).sum()) for x in found.samples.values()),
+        outliers=_outliers(found.samples),
         drifts=found.drifts,
         wall_seconds=wall_seconds,
         shapes=len(found.samples),
@@ -39,7 +46,7 @@ def judge(found: Measured, wall_seconds: float, warnings: list[str]) -> Quality:
 
 
 def _verify_widths(found: Measured) -> list[float]:
-    summaries: Mapping[Point, Summary] = found.fitted | found.held_out
+    summaries: Mapping[Point, Summary] = found.fitted | found.first_draw | found.fresh
     return [relative_half_width(y) for x, y in summaries.items() if x.quantity == "verify"]
 
 
@@ -52,12 +59,7 @@ def _noise_floor(found: Measured) -> float:
 def _warnings(found: Measured) -> list[str]:
     warnings = [f"left out: {x}" for x in found.plan.skipped]
     warnings += _interaction_warnings(found)
-    if found.before_redraw is not None:
-        error = found.before_redraw.errors.mean_abs_pct
-        warnings.append(
-            f"the first held-out points were {error:.1f} % off, so shapes were added and fresh "
-            "points drawn"
-        )
+    warnings += _outlier_warnings(found.samples)
     noisy = sum(x > NOISY_HALF_WIDTH for x in _verify_widths(found))
     if noisy:
         warnings.append(
@@ -76,3 +78,16 @@ def _interaction_warnings(found: Measured) -> list[str]:
         for x, y in interactions(curves, found.plan.boundaries).items()
         if y > MUCH_INTERACTION
     ]
+
+
+def _outliers(samples: Samples) -> int:
+    return sum(int(outliers(x).sum()) for x in samples.values())
+
+
+def _outlier_warnings(samples: Samples) -> list[str]:
+    """How many samples took far longer than the rest, if that is more than usual."""
+    marked = _outliers(samples)
+    total = sum(len(x) for x in samples.values())
+    if marked <= USUAL_OUTLIERS * total:
+        return []
+    return [f"{marked} of {total} samples are outliers; they are kept, medians bear them"]

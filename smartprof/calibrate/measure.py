@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from smartprof.calibrate.clocks import ClockWatch
@@ -11,7 +11,6 @@ from smartprof.calibrate.plan import Plan, Point
 from smartprof.calibrate.quality import error_summary, held_out_points
 from smartprof.calibrate.schedule import Sweep, Timings
 from smartprof.calibrate.visits import Samples, Visit
-from smartprof.profile.quality import HeldOutSet
 from smartprof.profile.schema import Surface
 from smartprof.stats import Summary, summarise
 
@@ -21,20 +20,24 @@ HELD_OUT_GOALS = 2.0  # mean error of held-out points that fails, in goals of a 
 
 @dataclass(frozen=True)
 class Measured:
-    """All that a sweep found: summaries of the points of each kind, and the samples that count.
+    """All that a sweep found: summaries of the points of each kind, and the samples in them.
 
-    held_out: the draw that judges the final fit. before_redraw: if that is the second one, the
-    first, with the predictions of the fit before it. drifts: how often the device strayed from its
-    pace. warnings: of the sweep itself.
+    first_draw, fresh: held-out points; the second draw is empty unless the first one failed.
+    drifts: spells of another pace. warnings: of the sweep itself.
     """
 
     plan: Plan
     fitted: dict[Point, Summary]
-    held_out: dict[Point, Summary]
-    before_redraw: HeldOutSet | None
+    first_draw: dict[Point, Summary]
+    fresh: dict[Point, Summary]
     samples: Samples
     drifts: int
     warnings: list[str]
+
+    @property
+    def held_out(self) -> dict[Point, Summary]:
+        """The draw that judges the final fit: no shape was added because of it."""
+        return self.fresh or self.first_draw
 
     def surface(self, quantity: str, source: str = "") -> Surface:
         """The surface through all fitted points of a quantity."""
@@ -53,40 +56,37 @@ def measure(
     known: Samples,
     save: Callable[[Visit], None],
     watch: ClockWatch | None = None,
+    seed: int = 0,
 ) -> Measured:
     """Sweep a plan; a failing first draw of held-out points brings more shapes and a second draw.
 
     known: samples of an interrupted run. save: called after each visit, before the next begins.
+    seed: of the order.
     """
-    sweep = Sweep(timings, plan, known, budget_seconds, watch)
+    sweep = Sweep(timings, plan, known, budget_seconds, watch, seed)
     for visit in sweep.measure():
         save(visit)
-    first = _collected(sweep, plan.held_out, None)
-    judged = held_out_points(first.surface("verify"), first.held_out)
-    before = HeldOutSet(errors=error_summary(judged), points=judged)
-    if not plan.fresh or not _fails(before, timings.goal):
-        return first
-    for visit in sweep.measure_again(MORE_SHAPES):
-        save(visit)
-    return _collected(sweep, plan.fresh, before)
+    if plan.fresh and _fails(collected(plan, sweep), timings.goal):
+        for visit in sweep.measure_again(MORE_SHAPES):
+            save(visit)
+    return collected(plan, sweep)
 
 
-def _fails(found: HeldOutSet, goal: float) -> bool:
-    """Whether held-out points are further off than their goal."""
-    error = found.errors.mean_abs_pct
+def _fails(found: Measured, goal: float) -> bool:
+    """Whether the first held-out draw is further off than its goal."""
+    error = error_summary(held_out_points(found.surface("verify"), found.first_draw)).mean_abs_pct
     return error is not None and error > HELD_OUT_GOALS * 100 * goal
 
 
-def _collected(
-    sweep: Sweep, held_out: Sequence[Point], before_redraw: HeldOutSet | None
-) -> Measured:
-    points = sweep.fitted + sweep.held_out
+def collected(plan: Plan, sweep: Sweep) -> Measured:
+    """What a sweep has so far."""
+    summaries = {x: summarise(sweep.samples[x]) for x in sweep.fitted + sweep.held_out}
     return Measured(
-        plan=sweep.plan,
-        fitted={x: summarise(sweep.samples[x]) for x in sweep.fitted},
-        held_out={x: summarise(sweep.samples[x]) for x in held_out},
-        before_redraw=before_redraw,
-        samples={x: sweep.samples[x] for x in points},
-        drifts=sweep.pace.drifts,
+        plan=plan,
+        fitted={x: summaries[x] for x in sweep.fitted},
+        first_draw={x: summaries[x] for x in plan.held_out},
+        fresh={x: summaries[x] for x in plan.fresh if x in summaries},
+        samples={x: sweep.samples[x] for x in summaries},
+        drifts=sweep.pace.spells,
         warnings=sweep.pace.warnings(),
     )

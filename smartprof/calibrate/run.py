@@ -14,9 +14,10 @@ from smartprof import __version__
 from smartprof.calibrate.clocks import ClockWatch
 from smartprof.calibrate.journal import Journal
 from smartprof.calibrate.judge import judge
-from smartprof.calibrate.measure import Measured, measure
+from smartprof.calibrate.measure import Measured
 from smartprof.calibrate.plan import TILES, Plan, Point, make_plan
 from smartprof.calibrate.quality import with_regret
+from smartprof.calibrate.repeats import measure_sweeps, pooled, repeatability, resumed
 from smartprof.calibrate.sweep import Bench, BenchTimings, capture
 from smartprof.calibrate.visits import Samples, Visit
 from smartprof.decode.prompts import bundled_prompts, select_prompts
@@ -62,7 +63,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Everything that a calibration is made of before it starts."""
+    """Everything that a calibration is made of before it starts.
+
+    budget_seconds: of each sweep. sweeps: 2 to learn how repeatable the timings are.
+    """
 
     device: Device
     model: LoadedModel
@@ -71,6 +75,12 @@ class Calibration:
     budget_seconds: float
     command: str
     execution: Execution = EAGER
+    sweeps: int = 1
+
+    @property
+    def total_seconds(self) -> float:
+        """The budget of all sweeps."""
+        return self.sweeps * self.budget_seconds
 
 
 def profile_key(device: Device, model: LoadedModel, execution: Execution) -> Key:
@@ -94,6 +104,7 @@ def prepare(
     budget_seconds: float | None,
     command: str,
     execution: Execution = EAGER,
+    sweeps: int = 1,
 ) -> Calibration:
     """Plan a calibration for the memory that is free now. Raises InputError if nothing fits."""
     shape = model.source.shape
@@ -111,7 +122,7 @@ def prepare(
     )
     budget = plan.mode.budget_seconds if budget_seconds is None else budget_seconds
     exact = replace(execution, exact_rows=True)
-    return Calibration(device, model, drafter, plan, budget, command, exact)
+    return Calibration(device, model, drafter, plan, budget, command, exact, sweeps)
 
 
 def open_journal(calibration: Calibration, out: Path) -> Journal:
@@ -135,36 +146,41 @@ def run(
     """
     start = time.perf_counter()
     load = load_average()
-    journal.start()
+    records = resumed(journal, known, calibration.sweeps)
     bench = open_bench(calibration)
     if calibration.execution.name == "cuda_graph":
         capture(bench, calibration.plan)
     with NvmlMonitor(calibration.device) as monitor:
         watch = ClockWatch(monitor.read) if calibration.device.kind == "cuda" else None
-        save = _saver(calibration, journal, on_step)
-        timings = BenchTimings(bench)
-        found = measure(calibration.plan, calibration.budget_seconds, timings, known, save, watch)
+        sweeps = measure_sweeps(
+            calibration.plan,
+            calibration.budget_seconds,
+            BenchTimings(bench),
+            records,
+            _saver(calibration, on_step),
+            watch,
+        )
     warnings = [
         *_machine_warnings(calibration.device, load),
         *(watch.warnings() if watch else []),
-        *found.warnings,
     ]
-    quality = judge(found, time.perf_counter() - start, warnings)
-    return _profile(calibration, found, quality)
+    found, seconds = pooled(sweeps), time.perf_counter() - start
+    differences = repeatability([x.samples for x in sweeps])
+    return with_regret(_profile(calibration, found, judge(found, seconds, warnings, differences)))
 
 
 def _saver(
-    calibration: Calibration, journal: Journal, on_step: Callable[[Step], None]
-) -> Callable[[Visit], None]:
+    calibration: Calibration, on_step: Callable[[Step], None]
+) -> Callable[[Journal, Visit], None]:
     """What saves a visit, reports it, and refuses one of another execution than was asked for."""
     execution = calibration.execution
     wanted, start, numbers = execution.name, time.perf_counter(), count(1)
 
-    def save(visit: Visit) -> None:
+    def save(journal: Journal, visit: Visit) -> None:
         _require_execution(execution, wanted)
         journal.add(visit)
         elapsed = time.perf_counter() - start
-        on_step(Step(visit.point, next(numbers), elapsed, calibration.budget_seconds))
+        on_step(Step(visit.point, next(numbers), elapsed, calibration.total_seconds))
 
     return save
 
@@ -219,7 +235,7 @@ def _machine_warnings(device: Device, load: float | None) -> list[str]:
 
 def _profile(calibration: Calibration, found: Measured, quality: Quality) -> Profile:
     drafter = calibration.drafter
-    profile = Profile(
+    return Profile(
         schema_version=SCHEMA_VERSION,
         created=utc_now(),
         provenance=Provenance(
@@ -236,7 +252,6 @@ def _profile(calibration: Calibration, found: Measured, quality: Quality) -> Pro
         acceptance=None,
         checksum="",
     )
-    return with_regret(profile)
 
 
 def _drafter_costs(drafter: Drafter, source: str, found: Measured) -> DrafterCosts:

@@ -77,6 +77,7 @@ class Sweep:
 
     known: samples of an earlier, interrupted run; those points start with what they have.
     budget_seconds: of all measuring; the held-out points have the share that the mode gives them.
+    seed: of the order.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Sweep:
         known: Samples,
         budget_seconds: float,
         watch: ClockWatch | None = None,
+        seed: int = 0,
     ) -> None:
         self.plan, self.goal = plan, timings.goal
         self.samples: Samples = {x: list(y) for x, y in known.items()}
@@ -104,7 +106,7 @@ class Sweep:
         self._left = {False: budget_seconds - held_out, True: held_out}  # seconds, by held-out
         self._warm: set[Point] = set()
         self._since_sentinel = 0
-        self._rng = np.random.default_rng(0)
+        self._rng = np.random.default_rng(seed)
 
     def measure(self) -> Iterator[Visit]:
         """Every visit of a whole sweep, so that the caller can save each before the next begins."""

@@ -58,8 +58,8 @@ def verify_table(profile: Profile) -> Table:
     for curve in profile.verify.curves:
         table.add_row(str(curve.batch), str(curve.context), *_cells(profile, curve), *_knees(curve))
     table.caption = (
-        "* measured; others lie on the fitted curve; - outside the curve; free: tokens within 10 or "
-        "50 % of the first, with a 95 % interval"
+        "* measured; others lie on the fitted curve; - outside the curve; free: tokens within 10 "
+        "or 50 % of the first, with a 95 % interval"
     )
     return table
 
