@@ -161,7 +161,10 @@ def calibrate(
     choose_execution(execution, found.kind)
     err.print(describe_device(found, gpu), soft_wrap=True)
     model = load_model(target, found, dtype)
-    err.print(f"loaded {model.source.name} ({model.dtype}) in {model.load_seconds:.1f} s")
+    err.print(
+        f"loaded {model.source.name} ({model.dtype}, {model.source.weights}) in "
+        f"{model.load_seconds:.1f} s"
+    )
     opened = open_execution(execution, model.transformer, lambda x: err.print(x, soft_wrap=True))
     made = drafter_maker(choice, model, opened)()
     calibration = prepare(found, model, made, mode, budget, _command_line(), opened)

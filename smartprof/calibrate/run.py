@@ -203,7 +203,7 @@ def _profile(
         provenance=Provenance(
             kind="measured",
             command=calibration.command,
-            note=calibration.model.transformer.kernels,
+            note=f"{calibration.model.source.weights}; {calibration.model.transformer.kernels}",
         ),
         key=profile_key(calibration.device, calibration.model, calibration.execution),
         verify=verify,
