@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.prompt import Confirm
 
 from smartprof import __version__
+from smartprof.cli_estimate import register as register_estimate
 from smartprof.cli_plan import register as register_plan
 from smartprof.cli_simulate import register as register_simulate
 from smartprof.console import Force, err, integers, out
@@ -231,6 +232,8 @@ def predict(
 
     loaded = load_profile(find_profile(profile))
     if queries is not None:
+        if loaded.provenance.kind != "measured":
+            err.print(f"these seconds come from a profile that is {loaded.provenance.kind}")
         typer.echo(answer_queries(loaded, drafter, queries), nl=False)
         return
     typer.echo(answer_one(loaded, drafter, quantity, batch, tokens, context))
@@ -465,6 +468,7 @@ def _save_decode(
             err.print(f"wrote {path}", soft_wrap=True)
 
 
+register_estimate(app)
 register_plan(app)
 register_simulate(app)
 

@@ -180,7 +180,7 @@ def _print_plan(costs: Any, made: Any, explain: Any) -> None:
     if explain:
         lines = explanation(next(x for x in made.cells if x.batch == explain[0]))
     else:
-        out.print(plan_table(made))
+        out.print(plan_table(made, costs.profile.provenance.kind == "analytic"))
         lines = stop_sentences(made)
     for line in (*lines, *made.acceptance.remarks):
         _print_line(line)

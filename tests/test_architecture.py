@@ -22,9 +22,10 @@ ROOMS = (
     ("drafters",),
     ("decode",),
     ("calibrate", "simulate"),
+    ("estimate",),
     ("report",),
     ("commands", "simulate_command"),
-    ("cli_plan", "cli_simulate"),
+    ("cli_estimate", "cli_plan", "cli_simulate"),
     ("cli",),
 )
 RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}
@@ -58,6 +59,9 @@ WITHOUT_TORCH = (
     "smartprof.planning.plan",
     "smartprof.planning.sources.table",
     "smartprof.exports.table",
+    "smartprof.estimate.build",
+    "smartprof.estimate.against",
+    "smartprof.report.estimate_tables",
     "smartprof.cli",
 )
 

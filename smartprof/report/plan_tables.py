@@ -14,7 +14,7 @@ from smartprof.profile.cost import CostModel
 
 CAPTION = (
     "tokens per request and round, the target's own included; speedup over plain decoding, both "
-    "modelled by the profile; 95 %: from the intervals of its seconds and {counts}"
+    "modelled by the profile; 95 %: from {intervals} and {counts}"
 )
 
 
@@ -28,8 +28,8 @@ def plan_heading(costs: CostModel, plan: Plan) -> str:
     )
 
 
-def plan_table(plan: Plan) -> Table:
-    """One line per context and batch."""
+def plan_table(plan: Plan, analytic: bool = False) -> Table:
+    """One line per context and batch. analytic: the seconds are estimates without intervals."""
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in ("context", "batch", "setting", "tokens", "round", "speedup", "95 %", "seconds"):
         table.add_column(name, justify="left" if name in ("setting", "seconds") else "right")
@@ -41,7 +41,10 @@ def plan_table(plan: Plan) -> Table:
     counts = (
         "the acceptance's counts" if counted else "not from the acceptance, which has no counts"
     )
-    table.caption = CAPTION.format(counts=counts)
+    intervals = (
+        "no interval of the estimated seconds" if analytic else "the intervals of its seconds"
+    )
+    table.caption = CAPTION.format(intervals=intervals, counts=counts)
     return table
 
 
