@@ -124,13 +124,13 @@ def _write(
     from smartprof.estimate.build import Grid, estimate_profile
     from smartprof.estimate.quantities import find_drafter
     from smartprof.models.named_heads import PREFIX
-    from smartprof.models.shapes import named_shape
+    from smartprof.models.naming import require_shape
     from smartprof.profile.files import save_profile
     from smartprof.report.json_files import require_writable
 
     require_writable(path, force)
-    shape = named_shape(target)
-    network = find_drafter(drafter or f"{PREFIX}{target}", shape)
+    shape = require_shape(target)
+    network = find_drafter(drafter or f"{PREFIX}{shape.name}", shape)
     axes = Grid(integers(grid[0], "--batches"), integers(grid[1], "--contexts"), grid[2])
     command = " ".join(["smartprof", *sys.argv[1:]])
     machine = wanted.machine(shares, None, None)

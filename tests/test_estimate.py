@@ -220,7 +220,7 @@ def test_the_command_prints_the_error_against_a_measured_profile() -> None:
         (["--device", "b200"], "--device b200: expected one of a100-40, a100,"),
         ([], "expected --device, one of"),
         (["--device", "x", "--flops", 1e12], "expected --device NAME, --flops, --bandwidth and"),
-        (["--device", "a100", "--target", "x"], "unknown model shape 'x'"),
+        (["--device", "a100", "--target", "x"], "no model 'x': expected a named shape"),
         (["--device", "a100", "--drafter", "EAGLE3-x"], "unknown head 'EAGLE3-x'"),
         (["--device", "a100", "--compute-share", 1.2], "--compute-share: expected more than 0"),
         (["--device", "a100", "--batches", "4,2"], "--batches: expected rising numbers"),

@@ -16,19 +16,18 @@ from smartprof.estimate.quantities import DraftNetwork, plain_decode, round_over
 from smartprof.format import bytes_text
 from smartprof.models.shapes import ModelShape
 from smartprof.profile.part import utc_now
+from smartprof.profile.quality import UNMEASURED
 from smartprof.profile.schema import (
     AXES,
     SCHEMA_VERSION,
     Curve,
     DeviceKey,
     DrafterCosts,
-    ErrorSummary,
     Key,
     Knot,
     ModelKey,
     Profile,
     Provenance,
-    Quality,
     Quantity,
     SoftwareKey,
     Surface,
@@ -41,6 +40,7 @@ DIGITS = 6  # of the seconds in the file
 MEMORY_SHARE = 0.9  # of the device's memory that weights, caches and logits may take
 LOGIT_BYTES = 4
 UNUSED = "not used"
+NOTHING = "an estimate from a data sheet: nothing here was measured"
 DTYPES = {2: "bfloat16", 4: "float32"}
 
 Seconds = Callable[[int, int, int], float]  # of batch, size and context
@@ -81,7 +81,7 @@ def estimate_profile(
     }
     surfaces = {x: _surface(x, y, machine, grid, contexts) for x, y in seconds.items()}
     return Profile(
-        schema_version=SCHEMA_VERSION,  # type: ignore[arg-type]
+        schema_version=SCHEMA_VERSION,
         created=utc_now(),
         provenance=Provenance(kind="analytic", command=command, note=machine.note),
         key=_key(machine, target),
@@ -96,7 +96,9 @@ def estimate_profile(
                 draft_catchup=surfaces["draft_catchup"],
             )
         },
-        quality=_nothing_measured([*warnings, *_cache_warnings(machine, drafter)]),
+        quality=UNMEASURED.model_copy(
+            update={"warnings": [NOTHING, *warnings, *_cache_warnings(machine, drafter)]}
+        ),
         acceptance=None,
         checksum="",
     )
@@ -171,7 +173,9 @@ def _curve(seconds: Seconds, batch: int | None, context: int | None, sizes: list
         knots=[Knot(size=sizes[i], seconds=values[i], ci_half_width=0.0) for i in kept],
         roofline=fit_roofline(x, y),
         free_tokens_10=free_tokens(x, y, 0.10),
+        free_tokens_10_interval=None,
         free_tokens_50=free_tokens(x, y, 0.50),
+        free_tokens_50_interval=None,
         steps=steps,
     )
 
@@ -206,24 +210,4 @@ def _key(machine: Machine, target: ModelShape) -> Key:
         dtype=DTYPES[machine.element_bytes],  # type: ignore[arg-type]
         execution=machine.execution,  # type: ignore[arg-type]
         capture_sizes=[],
-    )
-
-
-def _nothing_measured(warnings: list[str]) -> Quality:
-    return Quality(
-        held_out=ErrorSummary(
-            count=0,
-            mean_abs_pct=None,
-            median_abs_pct=None,
-            p95_abs_pct=None,
-            max_abs_pct=None,
-            bias_pct=None,
-        ),
-        strata={},
-        points=[],
-        noise_floor_pct=None,
-        wall_seconds=None,
-        shapes=0,
-        forwards=0,
-        warnings=["an estimate from a data sheet: nothing here was measured", *warnings],
     )

@@ -20,10 +20,10 @@ from smartprof.models.fetch import MODELS, require_model
 from smartprof.models.gguf_files import GgufFile
 from smartprof.models.hub import is_hub_id, resolve_hub
 from smartprof.models.json_files import read_json
-from smartprof.models.shapes import ModelShape, named_shape, shape_from_config
+from smartprof.models.naming import SHAPE_PREFIX, read_shape
+from smartprof.models.shapes import ModelShape, named_shape
 
 DEFAULT_TARGET = "smollm2"
-SHAPE_PREFIX = "shape:"
 RANDOM_STD = 0.02
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
@@ -93,14 +93,6 @@ def resolve_target(name_or_dir: str = DEFAULT_TARGET) -> ResolvedModel:
 def _holds_weights(folder: Path) -> bool:
     """Whether there are weights of any format, so that those we cannot read are refused by name."""
     return any(next(folder.glob(f"*{x}"), None) is not None for x in WEIGHT_SUFFIXES)
-
-
-def read_shape(folder: Path, name: str | None = None) -> ModelShape:
-    """The shape that `config.json` of a Hugging Face directory describes, named after the folder.
-
-    name: another name; a Hub snapshot's folder is called by a commit.
-    """
-    return shape_from_config(read_json(folder / "config.json"), name or folder.resolve().name)
 
 
 def load_weights(

@@ -1,0 +1,54 @@
+"""From what a user calls a model to its shape, without weights and without torch."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from smartprof.errors import ModelError
+from smartprof.models.hub import is_hub_id, resolve_hub
+from smartprof.models.json_files import read_json
+from smartprof.models.shapes import NAMED_SHAPES, ModelShape, named_shape, shape_from_config
+
+SHAPE_PREFIX = "shape:"
+CONFIG_FILE = "config.json"
+
+
+def read_shape(folder: Path, name: str | None = None) -> ModelShape:
+    """The shape that `config.json` of a Hugging Face directory describes, named after the folder.
+
+    name: another name; a Hub snapshot's folder is called by a commit.
+    """
+    return shape_from_config(read_json(folder / CONFIG_FILE), name or folder.resolve().name)
+
+
+def find_shape(text: str) -> ModelShape | None:
+    """The shape of a named model: the name of a shape, with or without `shape:`, of a fetched
+    model, a directory with `config.json`, a `.gguf` file or a Hub id; None if it is none of these.
+
+    Raises ModelError for one of these that cannot be read.
+    """
+    from smartprof.models.fetch import MODELS, require_model
+    from smartprof.models.gguf_files import GgufFile
+
+    if text.startswith(SHAPE_PREFIX) or text in NAMED_SHAPES:
+        return named_shape(text.removeprefix(SHAPE_PREFIX))
+    path = require_model(text) if text in MODELS else Path(text)
+    if os.path.isdir(path):
+        return read_shape(path)
+    if path.suffix == ".gguf":
+        return GgufFile(path).shape
+    if is_hub_id(text):
+        return read_shape(resolve_hub(text, (CONFIG_FILE,)), text.partition("@")[0].split("/")[1])
+    return None
+
+
+def require_shape(text: str) -> ModelShape:
+    """The same; ModelError if the text names nothing."""
+    found = find_shape(text)
+    if found is None:
+        raise ModelError(
+            f"no model {text!r}: expected a named shape ({', '.join(NAMED_SHAPES)}), a fetched "
+            "model, a directory with config.json, a .gguf file or a Hub id (owner/name)"
+        )
+    return found
