@@ -1,4 +1,4 @@
-# make demo | test | test-long | lint | fmt | contract | check-engines | clean
+# make demo | test | test-long | lint | fmt | contract | profile-docs | check-engines | clean
 #
 # Every target makes .venv first when it is missing or older than pyproject.toml.
 # PYTHON    the Python (3.11 or newer) to build .venv from
@@ -41,6 +41,12 @@ fmt: $(STAMP)
 contract: $(STAMP)
 	$(BIN)/python tools/write_profile_schema.py
 	$(BIN)/python -m tests.conformance.generate
+
+# The table of shipped profiles and the plans for GPUs, from the files in profiles/.
+.PHONY: profile-docs
+profile-docs: $(STAMP)
+	$(BIN)/python tools/write_profile_table.py
+	$(BIN)/python tools/write_gpu_plans.py
 
 # What the exports write, against the code of released engines (downloads their wheels).
 check-engines: $(STAMP)
