@@ -1,4 +1,4 @@
-# make demo | test | test-long | lint | fmt | contract | profile-docs | check-engines | clean
+# make demo | test | test-long | lint | fmt | docs | estimates | notebooks | contract | check-engines | clean
 #
 # Every target makes .venv first when it is missing or older than pyproject.toml.
 # PYTHON    the Python (3.11 or newer) to build .venv from
@@ -11,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-long lint fmt contract check-engines clean
+.PHONY: demo test test-long lint fmt docs notebooks contract check-engines clean
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)
@@ -42,11 +42,23 @@ contract: $(STAMP)
 	$(BIN)/python tools/write_profile_schema.py
 	$(BIN)/python -m tests.conformance.generate
 
-# The table of shipped profiles and the plans for GPUs, from the files in profiles/.
-.PHONY: profile-docs
-profile-docs: $(STAMP)
+# The generated parts of docs/ and profiles/README.md, from what they describe as it stands.
+docs: $(STAMP)
+	$(BIN)/python tools/write_cli_reference.py
+	$(BIN)/python tools/write_policy_options.py
 	$(BIN)/python tools/write_profile_table.py
 	$(BIN)/python tools/write_gpu_plans.py
+
+# The shipped estimates anew, after a change of their formulas or of the profile format.
+.PHONY: estimates
+estimates: $(STAMP)
+	for device in a100 l40s h200; do rm -f profiles/$$device.json; \
+		$(BIN)/smartprof estimate --device $$device --target Llama-3.1-8B \
+		--drafter EAGLE3-Llama-3.1-8B --out profiles/$$device.json || exit 1; done
+
+# Runs every notebook and keeps its outputs in it.
+notebooks: $(STAMP)
+	$(BIN)/python tools/run_notebooks.py
 
 # What the exports write, against the code of released engines (downloads their wheels).
 check-engines: $(STAMP)

@@ -134,6 +134,9 @@ def calibrate(
     budget: Annotated[
         float | None, typer.Option(help="Seconds of measuring; default by mode.")
     ] = None,
+    repeat: Annotated[
+        int, typer.Option(min=1, max=2, help="Sweeps; 2 tells how far they differ.")
+    ] = 1,
     dtype: Dtype = None,
     execution: Execution = "auto",
     path: Annotated[Path, typer.Option("--out", help="The profile to write.")] = Path(
@@ -169,15 +172,15 @@ def calibrate(
     )
     opened = open_execution(execution, model.transformer, lambda x: err.print(x, soft_wrap=True))
     made = drafter_maker(choice, model, opened)()
-    calibration = prepare(found, model, made, mode, budget, command_line(), opened)
+    calibration = prepare(found, model, made, mode, budget, command_line(), opened, repeat)
     journal = open_journal(calibration, path)
     known = {} if fresh else _resumed(journal)
     if not known:
         journal.discard()
     shapes = len(calibration.plan.fitted) + len(calibration.plan.held_out)
-    err.print(f"measuring {shapes} shapes in about {calibration.budget_seconds:.0f} s")
+    err.print(f"measuring {shapes} shapes in about {calibration.total_seconds:.0f} s")
     with _progress() as progress:
-        task = progress.add_task("measuring", total=calibration.budget_seconds, note="")
+        task = progress.add_task("measuring", total=calibration.total_seconds, note="")
         profile = measure(calibration, journal, known, _calibration_bar(progress, task))
     saved = save_profile(profile, path, force=force)
     journal.discard()

@@ -14,8 +14,8 @@ AcceptanceText = Annotated[
     str,
     typer.Option(
         help="0.7+0.1/0.6 (ranks by +, depths by /), synthetic:0.7, length:2.4/5 (draft tokens "
-        "accepted per round, of how many), vllm:FILE (/metrics or JSON) or sglang:FILE "
-        "(bench_speculative.py).",
+        "accepted per round, of how many), file:FILE (an acceptance file), vllm:FILE (/metrics or "
+        "JSON) or sglang:FILE (bench_speculative.py).",
     ),
 ]
 PricedDrafter = Annotated[

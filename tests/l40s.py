@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from functools import cache
 
-from smartprof.profile.schema import Profile
-from tests.profiles import make_profile
+from smartprof.profile.schema import DeviceKey, Key, ModelKey, Profile, Provenance
+from tests.profiles import make_key, make_profile
 
 BANDWIDTH = 864e9 * 0.8  # bytes per second
 FLOPS = 362e12 * 0.5  # per second
@@ -46,10 +46,26 @@ def overhead(batch: int, size: int, context: int) -> float:
     return OVERHEAD_SECONDS + OVERHEAD_PER_REQUEST * batch
 
 
+def l40s_key() -> Key:
+    """The key of what is stated here."""
+    device = DeviceKey(
+        kind="cuda",
+        name="a stated L40S-like device",
+        uuid_digest=None,
+        memory_bytes=48 * 10**9,
+        capability="8.9",
+        driver=None,
+        threads=None,
+    )
+    target = ModelKey(name="llama-2-7b", digest="stated", parameters=int(PARAMETERS))
+    changes = {"device": device, "target": target, "dtype": "bfloat16"}
+    return make_key().model_copy(update=changes)
+
+
 @cache
 def l40s_profile() -> Profile:
     """For a drafter named eagle3."""
-    return make_profile(
+    made = make_profile(
         verify,
         overhead=overhead,
         draft_step=draft_step,
@@ -58,4 +74,8 @@ def l40s_profile() -> Profile:
         batches=BATCHES,
         contexts=CONTEXTS,
         sizes=SIZES,
+        key=l40s_key(),
     )
+    costs = made.drafters["eagle3"].model_copy(update={"kind": "eagle3"})
+    provenance = Provenance(kind="analytic", command="tests/l40s.py", note="nothing was measured")
+    return made.model_copy(update={"drafters": {"eagle3": costs}, "provenance": provenance})

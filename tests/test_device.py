@@ -100,7 +100,10 @@ def nvml(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_an_unknown_name_lists_what_can_be_asked_for(name: str) -> None:
     with pytest.raises(DeviceError) as caught:
         resolve_device(name)
-    assert str(caught.value) == f"unknown device {name!r}: expected auto, cpu, cuda or cuda:N"
+    assert str(caught.value) == (
+        f"unknown device {name!r}: expected auto, cpu, cuda or cuda:N; one GPU, tensor "
+        "parallelism is not supported"
+    )
 
 
 @pytest.mark.usefixtures("no_gpu")

@@ -79,7 +79,7 @@ def test_a_plan_by_estimates_states_no_interval_that_nobody_knows() -> None:
 
 def test_the_table_of_shipped_profiles_is_what_the_files_say() -> None:
     page = write_profile_table.TARGET.read_text(encoding="utf-8")
-    assert page == write_profile_table.with_table(page), "run `make profile-docs`"
+    assert page == write_profile_table.with_table(page), "run `make docs`"
 
 
 def test_the_table_follows_the_files_and_marks_estimates(tmp_path: Path) -> None:
@@ -95,4 +95,4 @@ def test_the_table_follows_the_files_and_marks_estimates(tmp_path: Path) -> None
 
 def test_the_plans_for_gpus_are_what_the_profiles_say() -> None:
     page = write_gpu_plans.TARGET.read_text(encoding="utf-8")
-    assert page == write_gpu_plans.page(), "run `make profile-docs`"
+    assert page == write_gpu_plans.page(), "run `make docs`"

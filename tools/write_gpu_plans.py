@@ -1,4 +1,4 @@
-"""Writes docs/gpu-plans.md from the analytic profiles: `make profile-docs`."""
+"""Writes docs/gpu-plans.md from the analytic profiles: `make docs`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TREE = ("--family", "tree", "--acceptance", "synthetic:0.74+0.1+0.04")
 EXPLAINED = ("--explain", "32", "2048")
 PREAMBLE = """# Plans for three GPUs that nobody has measured here
 
-Written by `make profile-docs` from `profiles/a100.json`, `l40s.json` and `h200.json`. These profiles are **analytic**: estimated from data sheets by the formulas of [`estimate.md`](estimate.md), for Llama-3.1-8B in bfloat16 with an EAGLE-3 head. Nothing below was measured on a GPU. The tables stand as they came out; nothing was smoothed or made monotone.
+Written by `make docs` from `profiles/a100.json`, `l40s.json` and `h200.json`. These profiles are **analytic**: estimated from data sheets by the formulas of [`estimate.md`](estimate.md), for Llama-3.1-8B in bfloat16 with an EAGLE-3 head. Nothing below was measured on a GPU. The tables stand as they came out; nothing was smoothed or made monotone.
 
 Two acceptances:
 

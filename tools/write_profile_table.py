@@ -1,4 +1,4 @@
-"""Writes the table of shipped profiles in profiles/README.md: `make profile-docs`."""
+"""Writes the table of shipped profiles in profiles/README.md: `make docs`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from smartprof.profile.schema import Profile
 
 FOLDER = Path(__file__).parents[1] / "profiles"
 TARGET = FOLDER / "README.md"
-BEGIN = "<!-- from here to the end of the list: written by `make profile-docs` -->"
-END = "<!-- end of what `make profile-docs` writes -->"
+BEGIN = "<!-- from here to the end of the list: written by `make docs` -->"
+END = "<!-- end of what `make docs` writes -->"
 HEADS = ("file", "device", "target; drafters", "runs as", "batch", "tokens", "context", "rests on")
 
 

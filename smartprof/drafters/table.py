@@ -21,6 +21,7 @@ from smartprof.models.eagle3_config import eagle3_shape, is_eagle3
 from smartprof.models.hub import is_hub_id, resolve_hub
 from smartprof.models.json_files import read_json
 from smartprof.models.named_heads import head_for
+from smartprof.models.unsupported import holds_head
 
 if TYPE_CHECKING:
     from smartprof.drafters.model_drafter import ModelDrafter
@@ -131,9 +132,15 @@ def _network(kind: str, source: str) -> tuple[str, Path | None]:
         path = resolve_hub(source, (CONFIG_FILE,))
     if kind == EAGLE3 and not os.path.isdir(path):
         raise InputError(f"{source}: expected a head's directory or Hub id, found nothing there")
-    if not os.path.isdir(path) or not (kind == EAGLE3 or is_eagle3(read_json(path / CONFIG_FILE))):
+    if not os.path.isdir(path) or not (kind == EAGLE3 or _is_head(path)):
         return LM, None
     return EAGLE3, resolve_hub(source, HEAD_FILES) if from_hub else path
+
+
+def _is_head(folder: Path) -> bool:
+    """By its config, or by the weights: those of older kinds have a language model's config."""
+    config = read_json(folder / CONFIG_FILE)
+    return is_eagle3(config) or holds_head(folder, config)
 
 
 def _lm_maker(

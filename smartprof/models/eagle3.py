@@ -202,6 +202,12 @@ def _read_bin(path: Path) -> Weights:
 
 def _check(folder: Path, found: Mapping[str, Tensor], shape: Eagle3Shape) -> None:
     expected = expected_tensors(shape)
+    fusion = found.get("fc.weight")
+    if fusion is not None and tuple(fusion.shape) == (shape.layer.hidden, 2 * shape.layer.hidden):
+        raise ModelError(
+            f"{folder}: EAGLE-1 and EAGLE-2 heads are not supported (fc.weight takes one hidden "
+            f"state of the target, that of EAGLE-3 takes {FEATURES}): expected an EAGLE-3 head"
+        )
     for name in sorted(found.keys() ^ expected.keys()):
         problem = "missing" if name in expected else "not supported"
         raise ModelError(f"{folder}: tensor {name} is {problem}: expected a plain EAGLE-3 head")

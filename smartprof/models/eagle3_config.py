@@ -14,6 +14,7 @@ from typing import Any
 
 from smartprof.errors import ModelError
 from smartprof.models.shapes import LLAMA, ModelShape, shape_from_config
+from smartprof.models.unsupported import require_text_model
 
 FEATURES = 3  # target layers whose inputs are fused
 DRAFT_VOCAB = 32_000  # of public heads; what a random head gets where the target has more
@@ -71,6 +72,7 @@ def eagle3_shape(config: Mapping[str, Any], name: str, target: ModelShape) -> Ea
     Raises:
         ModelError: it is no head for this target, or uses what the forward pass does not have.
     """
+    require_text_model(config, name)
     for field in UNSUPPORTED:
         if config.get(field):
             raise ModelError(f"{name}: {field} is not supported: expected a plain EAGLE-3 head")

@@ -9,6 +9,7 @@ from smartprof.errors import ModelError
 from smartprof.models.hub import is_hub_id, resolve_hub
 from smartprof.models.json_files import read_json
 from smartprof.models.shapes import NAMED_SHAPES, ModelShape, named_shape, shape_from_config
+from smartprof.models.unsupported import require_no_head, require_text_model
 
 SHAPE_PREFIX = "shape:"
 CONFIG_FILE = "config.json"
@@ -19,7 +20,10 @@ def read_shape(folder: Path, name: str | None = None) -> ModelShape:
 
     name: another name; a Hub snapshot's folder is called by a commit.
     """
-    return shape_from_config(read_json(folder / CONFIG_FILE), name or folder.resolve().name)
+    config, name = read_json(folder / CONFIG_FILE), name or folder.resolve().name
+    require_text_model(config, name)
+    require_no_head(folder, config)
+    return shape_from_config(config, name)
 
 
 def find_shape(text: str) -> ModelShape | None:
