@@ -23,9 +23,10 @@ ROOMS = (
     ("drafters",),
     ("decode",),
     ("calibrate", "simulate"),
+    ("estimate",),
     ("report",),
     ("check_command", "commands", "simulate_command"),
-    ("cli_plan", "cli_profiles", "cli_simulate"),
+    ("cli_estimate", "cli_plan", "cli_profiles", "cli_simulate"),
     ("cli",),
 )
 RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}
@@ -74,6 +75,9 @@ WITHOUT_TORCH = (
     "smartprof.planning.decisions",
     "smartprof.planning.sources.table",
     "smartprof.exports.table",
+    "smartprof.estimate.build",
+    "smartprof.estimate.against",
+    "smartprof.report.estimate_tables",
     "smartprof.cli",
 )
 
