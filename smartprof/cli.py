@@ -156,6 +156,9 @@ def calibrate(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Discard an unfinished run instead of resuming it.")
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List what would be measured, and write nothing.")
+    ] = False,
     force: Force = False,
 ) -> None:
     """Measure this device and write its profile."""
@@ -168,7 +171,8 @@ def calibrate(
     from smartprof.profile.files import save_profile
     from smartprof.report.json_files import require_writable
 
-    require_writable(path, force)
+    if not dry_run:
+        require_writable(path, force)
     choice = choose_drafter(drafter, target)
     found = resolve_device(gpu)
     choose_execution(execution, found.kind)
@@ -180,6 +184,9 @@ def calibrate(
     opened = open_execution(execution, model.transformer, lambda x: err.print(x, soft_wrap=True))
     made = drafter_maker(choice, model, opened)()
     calibration = prepare(found, model, made, mode, budget, command_line(), opened, repeat)
+    if dry_run:
+        _print_forecast(calibration)
+        return
     journal = open_journal(calibration, path)
     known = {} if fresh else _resumed(journal)
     if not known:
@@ -383,6 +390,18 @@ def _progress() -> Progress:
         TextColumn("{task.fields[note]}"),
     )
     return Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
+
+
+def _print_forecast(calibration: Any) -> None:
+    from smartprof.calibrate.forecast import RATES, forecast
+    from smartprof.report.forecast_table import forecast_lines, forecast_table
+
+    model, plan = calibration.model, calibration.plan
+    shape, element_bytes = model.source.shape, model.transformer.dtype.itemsize
+    rows = forecast(plan, shape, element_bytes, RATES[calibration.device.kind])
+    out.print(forecast_table(rows))
+    for line in forecast_lines(plan, rows, calibration.total_seconds):
+        out.print(line, soft_wrap=True)
 
 
 def _resumed(journal: Any) -> Any:

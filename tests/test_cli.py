@@ -618,6 +618,19 @@ def test_an_interrupted_calibration_says_so_and_resumes(
     assert not journal.exists()
 
 
+def test_a_dry_run_lists_every_shape_and_writes_nothing(place: Place) -> None:
+    before = contents(place.folder)
+    result = smartprof(*place.calibrate(place.profile, "--dry-run"))
+    assert result.code == 0
+    assert contents(place.folder) == before
+    plan = load_profile(place.profile)
+    shapes = plan.quality.shapes
+    listed = [x for x in result.out.splitlines() if x.strip().startswith(("fit ", "held out "))]
+    assert len(listed) == shapes  # the profile was made without time to refine
+    assert "nothing was measured" in result.out
+    assert "most memory beside the weights" in result.out
+
+
 def test_a_full_disk_while_saving_a_profile_keeps_the_old_one_and_the_samples(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:

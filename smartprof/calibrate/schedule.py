@@ -134,7 +134,7 @@ class Sweep:
         order = [x for x in points for _ in range(_weight(x))]
         self._rng.shuffle(order)
         for point in order:
-            due = _weight(point) * min(wanted, _most_visits(point))
+            due = min(_weight(point) * wanted, visits_of(point))
             if self._visits.get(point, 0) < (1 if self._late(point) else due):
                 yield from self._visit(point)
 
@@ -218,11 +218,11 @@ class Sweep:
         return self._samples(point)
 
     def _samples(self, point: Point) -> list[float]:
-        seconds = DRAFT_SECONDS if point.quantity.startswith("draft") else VERIFY_SECONDS
         cold = point not in self._warm or self._timings.warm_again
         self._warm.add(point)
         warm_seconds = WARM_SECONDS if cold else 0.0
-        return visit(self._timings.sampler(point), self._timings.now, seconds, warm_seconds)
+        sample = self._timings.sampler(point)
+        return visit(sample, self._timings.now, visit_seconds(point), warm_seconds)
 
 
 def _added(plan: Plan, known: Samples) -> list[Point]:
@@ -241,6 +241,14 @@ def _weight(point: Point) -> int:
     return 2 if point.quantity == "plain_decode" else 1
 
 
-def _most_visits(point: Point) -> int:
-    """Drafting is timed hundreds of times in a visit, and setting a visit up costs more."""
-    return DRAFT_VISITS if point.quantity.startswith("draft") else VISITS
+def visits_of(point: Point) -> int:
+    """How often a point is visited before the widest intervals get more.
+
+    Drafting is timed hundreds of times in a visit, and setting a visit up costs more.
+    """
+    return DRAFT_VISITS if point.quantity.startswith("draft") else _weight(point) * VISITS
+
+
+def visit_seconds(point: Point) -> float:
+    """How long one visit goes on, if the fewest samples do not take longer."""
+    return DRAFT_SECONDS if point.quantity.startswith("draft") else VERIFY_SECONDS

@@ -42,7 +42,7 @@ def _regret(profile: Profile) -> str:
     return (
         f"estimated decision regret: {percent_text(regret.mean_pct, 2)} of the speed (mean), "
         f"{percent_text(regret.p95_pct, 2)} (p95), {percent_text(regret.max_pct, 2)} (max) lost by "
-        f"choosing trees with this profile, as far as noise goes ({regret.refits} refits, "
+        f"choosing trees with this profile, by noise and held-out errors ({regret.refits} refits, "
         f"{len(regret.acceptance)} assumed acceptances, batches {batches}, contexts {contexts})"
     )
 
