@@ -150,6 +150,7 @@ def run(
     start = time.perf_counter()
     load = load_average()
     records = resumed(journal, known, calibration.sweeps)
+    save = _saver(calibration, on_step)
     bench = open_bench(calibration)
     if calibration.execution.name == "cuda_graph":
         capture(bench, calibration.plan)
@@ -160,7 +161,7 @@ def run(
             calibration.budget_seconds,
             _timings(calibration, bench),
             records,
-            _saver(calibration, on_step),
+            save,
             watch,
         )
     warnings = [
