@@ -180,8 +180,13 @@ def calibrate(
     known = {} if fresh else _resumed(journal)
     if not known:
         journal.discard()
-    shapes = len(calibration.plan.fitted) + len(calibration.plan.held_out)
-    err.print(f"measuring {shapes} shapes in about {calibration.total_seconds:.0f} s")
+    plan = calibration.plan
+    shapes, spare = len(plan.fitted) + len(plan.held_out), plan.mode.shapes - len(plan.fitted)
+    err.print(
+        f"measuring {shapes} shapes, and up to {max(0, spare)} where curves are least known, in "
+        f"about {calibration.total_seconds:.0f} s",
+        soft_wrap=True,
+    )
     with _progress() as progress:
         task = progress.add_task("measuring", total=calibration.total_seconds, note="")
         profile = measure(calibration, journal, known, _calibration_bar(progress, task))

@@ -147,6 +147,7 @@ def run(
     start = time.perf_counter()
     load = load_average()
     records = resumed(journal, known, calibration.sweeps)
+    save = _saver(calibration, on_step)
     bench = open_bench(calibration)
     if calibration.execution.name == "cuda_graph":
         capture(bench, calibration.plan)
@@ -157,7 +158,7 @@ def run(
             calibration.budget_seconds,
             BenchTimings(bench),
             records,
-            _saver(calibration, on_step),
+            save,
             watch,
         )
     warnings = [
