@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.prompt import Confirm
 
 from smartprof import __version__
+from smartprof.cli_estimate import register as register_estimate
 from smartprof.cli_plan import register as register_plan
 from smartprof.cli_profiles import register as register_profiles
 from smartprof.cli_simulate import register as register_simulate
@@ -169,7 +170,10 @@ def calibrate(
     choose_execution(execution, found.kind)
     err.print(describe_device(found, gpu), soft_wrap=True)
     model = load_model(target, found, dtype)
-    err.print(f"loaded {model.source.name} ({model.dtype}) in {model.load_seconds:.1f} s")
+    err.print(
+        f"loaded {model.source.name} ({model.dtype}, {model.source.weights}) in "
+        f"{model.load_seconds:.1f} s"
+    )
     opened = open_execution(execution, model.transformer, lambda x: err.print(x, soft_wrap=True))
     made = drafter_maker(choice, model, opened)()
     calibration = prepare(found, model, made, mode, budget, command_line(), opened, repeat)
@@ -244,6 +248,8 @@ def predict(
 
     loaded = load_profile(find_profile(profile))
     if queries is not None:
+        if loaded.provenance.kind != "measured":
+            err.print(f"these seconds come from a profile that is {loaded.provenance.kind}")
         typer.echo(answer_queries(loaded, drafter, queries), nl=False)
         return
     typer.echo(answer_one(loaded, drafter, quantity, batch, tokens, context))
@@ -489,6 +495,7 @@ def _save_decode(
             err.print(f"wrote {path}", soft_wrap=True)
 
 
+register_estimate(app)
 register_plan(app)
 register_profiles(app)
 register_simulate(app)

@@ -14,6 +14,7 @@ ROOMS = (
     ("errors", "format", "stats"),
     ("console", "csv_files"),
     ("device",),
+    ("here",),
     ("profile", "models"),
     ("trees",),
     ("policies",),
@@ -22,9 +23,10 @@ ROOMS = (
     ("drafters",),
     ("decode",),
     ("calibrate", "simulate"),
+    ("estimate",),
     ("report",),
-    ("commands", "simulate_command"),
-    ("cli_plan", "cli_profiles", "cli_simulate"),
+    ("check_command", "commands", "simulate_command"),
+    ("cli_estimate", "cli_plan", "cli_profiles", "cli_simulate"),
     ("cli",),
 )
 RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}
@@ -63,11 +65,19 @@ WITHOUT_TORCH = (
     "smartprof.report.json_files",
     "smartprof.report.plan_files",
     "smartprof.report.plan_tables",
+    "smartprof.here",
+    "smartprof.profile.checks",
+    "smartprof.calibrate.spots",
+    "smartprof.check_command",
+    "smartprof.report.checks",
     "smartprof.report.comparison",
     "smartprof.planning.plan",
     "smartprof.planning.decisions",
     "smartprof.planning.sources.table",
     "smartprof.exports.table",
+    "smartprof.estimate.build",
+    "smartprof.estimate.against",
+    "smartprof.report.estimate_tables",
     "smartprof.cli",
 )
 
@@ -170,6 +180,7 @@ cli.run()
     [
         ["show", "xeon-2t-smollm2.json"],
         ["predict", "xeon-2t-smollm2.json", "--batch", "4", "--tokens", "22", "--context", "300"],
+        ["check", "xeon-2t-smollm2.json", "--gpu", "none", "--target", "shape:SmolLM2-135M"],
         ["compare", "xeon-2t-smollm2.json", "epyc-2t-smollm2.json"],
         ["plan", *GIVEN],
         ["plan", *GIVEN, "--explain", "2", "64"],

@@ -242,7 +242,7 @@ def _profile(calibration: Calibration, found: Measured, quality: Quality) -> Pro
         provenance=Provenance(
             kind="measured",
             command=calibration.command,
-            note=calibration.model.transformer.kernels,
+            note=f"{calibration.model.source.weights}; {calibration.model.transformer.kernels}",
         ),
         key=profile_key(calibration.device, calibration.model, calibration.execution),
         verify=found.surface("verify"),
