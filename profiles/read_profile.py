@@ -12,7 +12,7 @@ import re
 from bisect import bisect_left
 from math import hypot
 
-SCHEMA_VERSION, REACH, LONGEST_PAD = 1, 4, 4096
+SCHEMA_VERSIONS, REACH, LONGEST_PAD = (1, 2), 4, 4096
 TARGET, DRAFT = ("verify", "plain_decode", "round_overhead"), ("draft_step", "draft_catchup")
 
 
@@ -22,8 +22,8 @@ class Profile:
     def __init__(self, text):
         self.content = json.loads(text, object_pairs_hook=_once, parse_constant=int)  # no NaN
         version = self.content.get("schema_version") if isinstance(self.content, dict) else None
-        if type(version) is not int or version != SCHEMA_VERSION:
-            raise ValueError(f"expected schema_version {SCHEMA_VERSION}, got {version!r}")
+        if type(version) is not int or version not in SCHEMA_VERSIONS:
+            raise ValueError(f"expected schema_version in {SCHEMA_VERSIONS}, got {version!r}")
         if self.content.get("checksum") != _checksum(text):
             raise ValueError(f"expected checksum {_checksum(text)}, got another: damaged or edited")
         parts = [(None, TARGET, self.content)]

@@ -26,7 +26,7 @@
 
 namespace smartprof {
 
-constexpr int schema_version = 1;
+constexpr int oldest_schema = 1, newest_schema = 2;  // of which seconds are read alike
 constexpr double reach = 4.0;  // two octaves
 constexpr long longest_pad = 4096;
 
@@ -419,9 +419,10 @@ class Profile {
       return content.is_object() ? content.value(name, nlohmann::json()) : nlohmann::json();
     };
     const nlohmann::json version = member("schema_version");
-    if (!version.is_number_integer() || version != schema_version) {
-      throw std::invalid_argument("expected schema_version " + std::to_string(schema_version) +
-                                  ", got " + version.dump());
+    if (!version.is_number_integer() || version < oldest_schema || version > newest_schema) {
+      throw std::invalid_argument("expected schema_version " + std::to_string(oldest_schema) +
+                                  " to " + std::to_string(newest_schema) + ", got " +
+                                  version.dump());
     }
     const std::string expected = "sha256:" + detail::sha256(canonical.found);
     if (member("checksum") != expected) {

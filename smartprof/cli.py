@@ -12,8 +12,9 @@ from rich.prompt import Confirm
 
 from smartprof import __version__
 from smartprof.cli_plan import register as register_plan
+from smartprof.cli_profiles import register as register_profiles
 from smartprof.cli_simulate import register as register_simulate
-from smartprof.console import Force, err, integers, out
+from smartprof.console import Force, command_line, err, integers, out
 from smartprof.errors import SmartprofError
 
 INTERRUPTED = 130  # exit code
@@ -164,7 +165,7 @@ def calibrate(
     err.print(f"loaded {model.source.name} ({model.dtype}) in {model.load_seconds:.1f} s")
     opened = open_execution(execution, model.transformer, lambda x: err.print(x, soft_wrap=True))
     made = drafter_maker(choice, model, opened)()
-    calibration = prepare(found, model, made, mode, budget, _command_line(), opened)
+    calibration = prepare(found, model, made, mode, budget, command_line(), opened)
     journal = open_journal(calibration, path)
     known = {} if fresh else _resumed(journal)
     if not known:
@@ -349,7 +350,7 @@ def decode(
         trace_size=trace_size(trace, trace_width, trace_depth),
         files=tuple(x for x in (json_path, plot, trace, save_acceptance) if x),
         force=force,
-        acceptance=AcceptanceRequest(acceptance, freeze, save_acceptance, _command_line()),
+        acceptance=AcceptanceRequest(acceptance, freeze, save_acceptance, command_line()),
     )
     with _progress() as progress:
         report = decode_report(request, lambda text: err.print(text, soft_wrap=True), progress)
@@ -366,10 +367,6 @@ def _progress() -> Progress:
         TextColumn("{task.fields[note]}"),
     )
     return Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
-
-
-def _command_line() -> str:
-    return " ".join(["smartprof", *sys.argv[1:]])
 
 
 def _resumed(journal: Any) -> Any:
@@ -399,6 +396,7 @@ def _calibration_bar(progress: Progress, task: TaskID) -> Any:
 
 
 def _print_profile(profile: Any, as_json: bool, path: Path) -> None:
+    from smartprof.report.quality import quality_sentences
     from smartprof.report.tables import knee_sentences, other_table, quality_table, verify_table
 
     if as_json:
@@ -416,6 +414,8 @@ def _print_profile(profile: Any, as_json: bool, path: Path) -> None:
     for sentence in knee_sentences(profile):
         out.print(sentence, soft_wrap=True)
     out.print(quality_table(profile))
+    for sentence in quality_sentences(profile):
+        out.print(sentence, soft_wrap=True)
     for warning in profile.quality.warnings:
         out.print(f"warning: {warning}", soft_wrap=True)
 
@@ -463,6 +463,7 @@ def _save_decode(
 
 
 register_plan(app)
+register_profiles(app)
 register_simulate(app)
 
 if __name__ == "__main__":

@@ -31,3 +31,8 @@ def integers(text: str, option: str) -> tuple[int, ...]:
     if not values or min(values) < 1:
         raise InputError(f"expected {option} to be numbers such as 1,4,8, got {text!r}")
     return values
+
+
+def command_line() -> str:
+    """What the user typed, for the provenance of files."""
+    return " ".join(["smartprof", *sys.argv[1:]])

@@ -32,9 +32,9 @@ def bytes_text(count: float) -> str:
     return f"{count:.0f} B"
 
 
-def percent_text(value: float | None) -> str:
+def percent_text(value: float | None, digits: int = 1) -> str:
     """A percentage that is already in percent."""
-    return "-" if value is None else f"{value:.1f} %"
+    return "-" if value is None else f"{value:.{digits}f} %"
 
 
 def ratio_text(value: float | None) -> str:

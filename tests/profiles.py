@@ -8,13 +8,14 @@ from random import Random
 import numpy as np
 
 from smartprof.profile.cost import CostModel
+from smartprof.profile.quality import NO_ERRORS, UNMEASURED
 from smartprof.profile.schema import (
     AXES,
+    SCHEMA_VERSION,
     Anchor,
     Curve,
     DeviceKey,
     DrafterCosts,
-    ErrorSummary,
     Key,
     Knot,
     ModelKey,
@@ -124,7 +125,7 @@ def make_profile(
         draft_catchup=make_surface("draft_catchup", draft_catchup or cheap, *grid),
     )
     return Profile(
-        schema_version=1,
+        schema_version=SCHEMA_VERSION,
         created="2026-01-31T12:00:00Z",
         provenance=Provenance(kind="measured", command="made by a test", note=""),
         key=key or make_key(),
@@ -138,24 +139,7 @@ def make_profile(
 
 def make_quality() -> Quality:
     """Quality of a profile without held-out points."""
-    nothing = ErrorSummary(
-        count=0,
-        mean_abs_pct=None,
-        median_abs_pct=None,
-        p95_abs_pct=None,
-        max_abs_pct=None,
-        bias_pct=None,
-    )
-    return Quality(
-        held_out=nothing,
-        strata={"small": nothing},
-        points=[],
-        noise_floor_pct=None,
-        wall_seconds=None,
-        shapes=0,
-        forwards=0,
-        warnings=[],
-    )
+    return UNMEASURED.model_copy(update={"strata": {"small": NO_ERRORS}})
 
 
 def assert_sound(profile: Profile, queries: int = 6) -> None:
@@ -221,7 +205,9 @@ def make_curve(batch: int | None, context: int | None, knots: list[Knot]) -> Cur
         knots=knots,
         roofline=None,
         free_tokens_10=None,
+        free_tokens_10_interval=None,
         free_tokens_50=None,
+        free_tokens_50_interval=None,
         steps=[],
     )
 

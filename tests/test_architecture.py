@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "smartprof"
 # A room may import itself and those before it.
 ROOMS = (
     ("errors", "format", "stats"),
-    ("console",),
+    ("console", "csv_files"),
     ("device",),
     ("profile", "models"),
     ("trees",),
@@ -24,7 +24,7 @@ ROOMS = (
     ("calibrate", "simulate"),
     ("report",),
     ("commands", "simulate_command"),
-    ("cli_plan", "cli_simulate"),
+    ("cli_plan", "cli_profiles", "cli_simulate"),
     ("cli",),
 )
 RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}
@@ -49,13 +49,17 @@ WITHOUT_TORCH = (
     "smartprof.simulate.run",
     "smartprof.simulate_command",
     "smartprof.calibrate.fit",
+    "smartprof.calibrate.imported",
+    "smartprof.calibrate.subject",
     "smartprof.report.tables",
     "smartprof.report.plots",
     "smartprof.report.queries",
     "smartprof.report.json_files",
     "smartprof.report.plan_files",
     "smartprof.report.plan_tables",
+    "smartprof.report.comparison",
     "smartprof.planning.plan",
+    "smartprof.planning.decisions",
     "smartprof.planning.sources.table",
     "smartprof.exports.table",
     "smartprof.cli",
@@ -160,6 +164,7 @@ cli.run()
     [
         ["show", "xeon-2t-smollm2.json"],
         ["predict", "xeon-2t-smollm2.json", "--batch", "4", "--tokens", "22", "--context", "300"],
+        ["compare", "xeon-2t-smollm2.json", "epyc-2t-smollm2.json"],
         ["plan", *GIVEN],
         ["plan", *GIVEN, "--explain", "2", "64"],
     ],

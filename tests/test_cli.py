@@ -516,7 +516,7 @@ def test_acceptance_that_cannot_be_used_or_learned_is_refused(place: Place) -> N
     line = refused(place.folder, *place.decode(*sampled))
     assert line.startswith(f"{path}: expected acceptance of temperature 0.7, got 0.0")
     line = refused(place.folder, *place.decode("--acceptance", place.profile))
-    assert "not a valid acceptance file" in line
+    assert "expected an acceptance file of schema_version 1, got 2" in line
 
 
 def test_sampling_is_lossless_repeatable_and_said_in_every_report(place: Place) -> None:
@@ -693,14 +693,14 @@ def test_a_hand_edited_profile_is_refused(place: Place) -> None:
         assert "was edited or damaged after it was written" in refused(place.folder, *command)
 
 
-@pytest.mark.parametrize("version", ["2", "0", '"1"', "1.0", "null"])
+@pytest.mark.parametrize("version", ["3", "0", '"2"', "2.0", "null"])
 def test_a_wrong_schema_version_is_refused_with_both_values(place: Place, version: str) -> None:
     text = place.profile.read_text(encoding="utf-8")
-    text = text.replace('"schema_version": 1', f'"schema_version": {version}')
+    text = text.replace('"schema_version": 2', f'"schema_version": {version}')
     text = re.sub(r"sha256:[0-9a-f]{64}", checksum(text), text)
     place.profile.write_text(text, encoding="utf-8")
     line = refused(place.folder, "show", place.profile)
-    assert "expected schema_version 1, got " in line
+    assert "expected schema_version 1 or 2, got " in line
     assert version.strip('"') in line
 
 

@@ -30,8 +30,10 @@ REQUIRE_CXX = "SMARTPROF_REQUIRE_CXX"
 
 # A slip that a reader can make, as a change of read_profile.py. Some vector must notice each.
 SLIPS = {
-    "another version is read": ("version != SCHEMA_VERSION", "version > 2"),
-    "a version that equals 1 is read": ("type(version) is not int or ", ""),
+    "a later version is read": ("version not in SCHEMA_VERSIONS", "version < 1"),
+    "an earlier version is read": ("version not in SCHEMA_VERSIONS", "version > 2"),
+    "the newest version alone is read": ("version not in SCHEMA_VERSIONS", "version != 2"),
+    "a version that equals 2 is read": ("type(version) is not int or ", ""),
     "no checksum is made": ('self.content.get("checksum") != _checksum(text)', "False"),
     "a missing checksum is allowed": (
         'self.content.get("checksum") != ',
@@ -53,8 +55,8 @@ SLIPS = {
         "{x[1]: y for x, y in reversed(self._surfaces.items())}.get(quantity)",
     ),
     "any reach": ("asked[axis] is None or not low <= asked[axis] <= high", "asked[axis] is None"),
-    "one octave": ("LONGEST_PAD = 1, 4, 4096", "LONGEST_PAD = 1, 2, 4096"),
-    "more than two octaves": ("LONGEST_PAD = 1, 4, 4096", "LONGEST_PAD = 1, 4.01, 4096"),
+    "one octave": ("(1, 2), 4, 4096", "(1, 2), 2, 4096"),
+    "more than two octaves": ("(1, 2), 4, 4096", "(1, 2), 4.01, 4096"),
     "small contexts refused": ('0 if axis == "context" else low / REACH', "low / REACH"),
     "small batches answered": ('0 if axis == "context" else low / REACH', "0"),
     "no reach around context 0": ("max(high, 1) * REACH", "high * REACH"),
@@ -104,8 +106,14 @@ SLIPS = {
     "every dip is taken": ("x[0] + x[2] < floor", "x[0] < costs[0][0]"),
     "the widths of one end only": ("x[0] + x[2] < floor", "x[0] < floor"),
     "half-widths add up": ("hypot(*widths)", "sum(widths)"),
-    "padding beyond 4096 tokens": ("LONGEST_PAD = 1, 4, 4096", "LONGEST_PAD = 1, 4, 4970"),
-    "no padding beyond 4095 tokens": ("LONGEST_PAD = 1, 4, 4096", "LONGEST_PAD = 1, 4, 4095"),
+    "padding beyond 4096 tokens": (
+        "(1, 2), 4, 4096",
+        "(1, 2), 4, 4970",
+    ),
+    "no padding beyond 4095 tokens": (
+        "(1, 2), 4, 4096",
+        "(1, 2), 4, 4095",
+    ),
     "no padding": ("size in range(tokens, max(tokens, most) + 1)", "size in (tokens,)"),
     "padding beyond the overhead": ("min(LONGEST_PAD, *", "max(0, *"),
     "verify alone": ('for x in ("verify", "round_overhead")]', 'for x in ("verify",)]'),

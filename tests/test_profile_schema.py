@@ -9,13 +9,8 @@ from pydantic import ValidationError
 
 from smartprof.profile.describe import first_error, shown
 from smartprof.profile.keys import CONSEQUENCES, compare_keys
-from smartprof.profile.schema import (
-    LEAST_SECONDS,
-    MOST_SECONDS,
-    Key,
-    Profile,
-    Surface,
-)
+from smartprof.profile.scalars import LEAST_SECONDS, MOST_SECONDS
+from smartprof.profile.schema import Key, Profile, Surface
 from tests.profiles import assert_sound, make_key, make_profile, make_quality
 
 EXTREMES = (LEAST_SECONDS, 1e-6, 0.01, 0.02, 1.0, MOST_SECONDS)
@@ -95,6 +90,10 @@ def test_the_soundness_check_can_fail() -> None:
         ("verify.curves.0.knots", [], "at least 1 item after validation, not 0, got a list of 0"),
         ("verify.curves.0.steps", [9], "knots at both sides of step 9, got none"),
         ("verify.curves.0.free_tokens_10", 4000, "free tokens in 1..128, got 4000"),
+        ("verify.curves.0.free_tokens_10_interval", [1, 4000], "free tokens in 1..128, got 4000"),
+        ("verify.curves.0.free_tokens_10_interval", [1, 4], "within [1, 4], got None"),
+        ("verify.curves.0.free_tokens_10_interval", [None, 4], "within [None, 4], got None"),
+        ("verify.curves.0.free_tokens_50_interval", [1], "expected this field, got nothing"),
         ("verify.curves.0.batch", None, "expected"),
         ("verify.curves.0.batch", 2, "one curve per batch and context"),
         ("verify.domain.batch", [1, 9], "expected the domain of the curves"),
@@ -102,6 +101,8 @@ def test_the_soundness_check_can_fail() -> None:
         ("verify.size_axis", "rows", "verify: expected size axis tokens, got rows"),
         ("verify.extra", 1, "verify.extra: expected no such field"),
         ("quality.held_out.count", 3, "expected numbers for a count of 3"),
+        ("quality.outliers", -1, "greater than or equal to 0, got -1"),
+        ("quality.regret", 0.1, "quality.regret: "),
         ("created", "yesterday", "expected a UTC time"),
         ("created", "2026-01-31T12:00:00+02:00", "expected a UTC time"),
         ("key.dtype", "int8", "got 'int8'"),

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from smartprof.errors import ProfileError
+from smartprof.profile.knees import with_intervals
 from smartprof.profile.schema import Anchor, Curve, Knot, Roofline, Surface, spanned_domain
 from smartprof.stats import Summary
 
@@ -51,12 +52,13 @@ def fit_surface(quantity: str, points: Mapping[tuple[int, int, int], Summary]) -
     base = _densest(curves)
     shape = _values(curves[base])
     fitted = [_fit_curve(place, curves[place], *shape) for place in sorted(curves, key=_order)]
-    return Surface(
+    surface = Surface(
         size_axis=SIZE_AXES[quantity],  # type: ignore[arg-type]
         anchors=[_anchor(x, size, s) for x in curves for size, s in sorted(curves[x].items())],
         curves=fitted,
         domain=spanned_domain(fitted),
     )
+    return with_intervals(surface)
 
 
 def fit_roofline(sizes: NDArray[np.float64], seconds: NDArray[np.float64]) -> Roofline | None:
@@ -172,7 +174,9 @@ def _fit_curve(
         ],
         roofline=fit_roofline(sizes, seconds),
         free_tokens_10=free_tokens(sizes, seconds, 0.10),
+        free_tokens_10_interval=None,
         free_tokens_50=free_tokens(sizes, seconds, 0.50),
+        free_tokens_50_interval=None,
         steps=_steps(summaries),
     )
 

@@ -1,4 +1,4 @@
-"""How far the fitted surfaces are off, on points that never entered the fit."""
+"""How good a calibration is: errors on held-out points, repeatability, regret of decisions."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from smartprof.calibrate.plan import Point
-from smartprof.profile.schema import ErrorSummary, HeldOutPoint, Surface
+from smartprof.planning.regret import estimated_regret
+from smartprof.profile.quality import NO_ERRORS, Repeatability
+from smartprof.profile.schema import ErrorSummary, HeldOutPoint, Profile, Surface
 from smartprof.profile.surface import SurfaceEvaluator
 from smartprof.stats import Summary
 
 LARGE_TOKENS = 64  # verify passes from here on are of the stratum "large"
 SMALL_TOKENS = 8
+NEAR = 1 / 8  # of a step's size
 
 
 def held_out_points(verify: Surface, measured: Mapping[Point, Summary]) -> list[HeldOutPoint]:
@@ -37,14 +40,7 @@ def held_out_points(verify: Surface, measured: Mapping[Point, Summary]) -> list[
 def error_summary(points: Sequence[HeldOutPoint]) -> ErrorSummary:
     """Errors of prediction in percent of the measured seconds; all None without points."""
     if not points:
-        return ErrorSummary(
-            count=0,
-            mean_abs_pct=None,
-            median_abs_pct=None,
-            p95_abs_pct=None,
-            max_abs_pct=None,
-            bias_pct=None,
-        )
+        return NO_ERRORS
     signed = np.array([100 * (x.predicted_seconds / x.measured_seconds - 1) for x in points])
     size = np.abs(signed)
     return ErrorSummary(
@@ -57,14 +53,40 @@ def error_summary(points: Sequence[HeldOutPoint]) -> ErrorSummary:
     )
 
 
-def strata(points: Sequence[HeldOutPoint], longest: int) -> dict[str, ErrorSummary]:
-    """Errors apart by kind of pass: small, medium and large ones, and long contexts."""
+def strata(points: Sequence[HeldOutPoint], verify: Surface) -> dict[str, ErrorSummary]:
+    """Errors apart by kind of pass: small, medium and large, near detected steps, long contexts."""
+    longest = verify.domain.context[1] if verify.domain.context else 0
+    steps = {y for x in verify.curves for y in x.steps}
     kinds = {
         f"up to {SMALL_TOKENS} tokens": [x for x in points if x.size <= SMALL_TOKENS],
         f"{SMALL_TOKENS + 1} to {LARGE_TOKENS - 1} tokens": [
             x for x in points if SMALL_TOKENS < x.size < LARGE_TOKENS
         ],
         f"{LARGE_TOKENS} tokens and more": [x for x in points if x.size >= LARGE_TOKENS],
+        "near steps": [x for x in points if any(abs(x.size - y) <= NEAR * y for y in steps)],
         f"context from {longest // 2}": [x for x in points if x.context >= longest // 2],
     }
     return {name: error_summary(members) for name, members in kinds.items()}
+
+
+def repeatability(
+    one: Mapping[Point, Summary], other: Mapping[Point, Summary]
+) -> Repeatability | None:
+    """How far two sweeps over the same points differ; None if they share no point."""
+    pairs = [(x.median, other[point].median) for point, x in one.items() if point in other]
+    if not pairs:
+        return None
+    first, second = np.array(pairs).T
+    differences = 200 * np.abs(first - second) / (first + second)
+    return Repeatability(
+        shapes=len(pairs),
+        median_pct=float(np.median(differences)),
+        p95_pct=float(np.quantile(differences, 0.95)),
+        max_pct=float(differences.max()),
+    )
+
+
+def with_regret(profile: Profile) -> Profile:
+    """The same profile, judged by the speed that choosing with it is estimated to lose."""
+    quality = profile.quality.model_copy(update={"regret": estimated_regret(profile)})
+    return profile.model_copy(update={"quality": quality})

@@ -13,7 +13,7 @@ from smartprof import __version__
 from smartprof.calibrate.fit import fit_surface
 from smartprof.calibrate.journal import Journal
 from smartprof.calibrate.plan import Plan, Point, make_plan
-from smartprof.calibrate.quality import error_summary, held_out_points, strata
+from smartprof.calibrate.quality import error_summary, held_out_points, strata, with_regret
 from smartprof.calibrate.sweep import Bench, Samples, capture, relative_half_width, sweep
 from smartprof.decode.prompts import bundled_prompts, select_prompts
 from smartprof.decode.target import Target
@@ -31,6 +31,7 @@ from smartprof.models.execution import EAGER, Execution
 from smartprof.models.loading import LoadedModel
 from smartprof.profile.part import utc_now
 from smartprof.profile.schema import (
+    SCHEMA_VERSION,
     DeviceKey,
     DrafterCosts,
     Key,
@@ -195,10 +196,9 @@ def _profile(
     plan = calibration.plan
     verify = _surface("verify", plan, summaries)
     held_out = held_out_points(verify, {x: summaries[x] for x in plan.held_out})
-    longest = max(x.context for x in plan.fitted)
     drafter = calibration.drafter
-    return Profile(
-        schema_version=1,
+    profile = Profile(
+        schema_version=SCHEMA_VERSION,
         created=utc_now(),
         provenance=Provenance(
             kind="measured",
@@ -212,9 +212,14 @@ def _profile(
         drafters={x: _drafter_costs(drafter, x, plan, summaries) for x in drafter.sources},
         quality=Quality(
             held_out=error_summary(held_out),
-            strata=strata(held_out, longest),
+            strata=strata(held_out, verify),
             points=held_out,
+            before_redraw=None,
             noise_floor_pct=_noise_floor(summaries),
+            repeatability=None,
+            regret=None,
+            outliers=None,
+            drifts=None,
             wall_seconds=wall_seconds,
             shapes=len(samples),
             forwards=sum(len(x) for x in samples.values()),
@@ -223,6 +228,7 @@ def _profile(
         acceptance=None,
         checksum="",
     )
+    return with_regret(profile)
 
 
 def _drafter_costs(

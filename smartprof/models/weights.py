@@ -20,11 +20,10 @@ from smartprof.models.fetch import MODELS, require_model
 from smartprof.models.gguf_files import GgufFile
 from smartprof.models.hub import is_hub_id, resolve_hub
 from smartprof.models.json_files import read_json
-from smartprof.models.shapes import ModelShape, named_shape, shape_from_config
-from smartprof.models.unsupported import require_no_head, require_text_model
+from smartprof.models.naming import SHAPE_PREFIX, read_shape
+from smartprof.models.shapes import ModelShape, named_shape
 
 DEFAULT_TARGET = "smollm2"
-SHAPE_PREFIX = "shape:"
 RANDOM_STD = 0.02
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
@@ -80,17 +79,6 @@ def resolve_target(name_or_dir: str = DEFAULT_TARGET) -> ResolvedModel:
             f"config.json, a .gguf file, a Hub id (owner/name), or {SHAPE_PREFIX}NAME"
         )
     return ResolvedModel(name=shape.name, path=path, shape=shape)
-
-
-def read_shape(folder: Path, name: str | None = None) -> ModelShape:
-    """The shape that `config.json` of a Hugging Face directory describes, named after the folder.
-
-    name: another name; a Hub snapshot's folder is called by a commit.
-    """
-    config, name = read_json(folder / "config.json"), name or folder.resolve().name
-    require_text_model(config, name)
-    require_no_head(folder, config)
-    return shape_from_config(config, name)
 
 
 def load_weights(

@@ -20,7 +20,8 @@ from smartprof.profile.atomic import write_atomically
 from smartprof.profile.canonical import parse_strictly, readable
 from smartprof.profile.describe import first_error, shown
 from smartprof.profile.part import Part, require_utc
-from smartprof.profile.schema import Count, ModelKey, Name, Percent, Remark, Tally
+from smartprof.profile.scalars import Count, Name, Percent, Remark, Tally
+from smartprof.profile.schema import ModelKey
 
 ACCEPTANCE_VERSION: Literal[1] = 1
 NO_VERSION = "no version"

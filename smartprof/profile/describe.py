@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from pydantic import ValidationError
+
+from smartprof.errors import InputError
 
 MOST_CHARACTERS = 60
 
@@ -17,6 +20,15 @@ def first_error(error: ValidationError) -> str:
     first = errors[0]
     where = _location(first["loc"])
     return f"{where}{': ' if where else ''}{_complaint(first)}{more}"
+
+
+@contextmanager
+def made_of(what: str) -> Iterator[None]:
+    """Around parts of a profile made of what a user gave: what they refuse is an InputError."""
+    try:
+        yield
+    except ValidationError as error:
+        raise InputError(f"{what}: {first_error(error)}") from error
 
 
 def shown(value: object) -> str:

@@ -14,7 +14,8 @@ from smartprof.errors import ProfileError
 from smartprof.profile.atomic import write_atomically
 from smartprof.profile.canonical import CHECKSUM, checksum, parse_strictly, readable
 from smartprof.profile.describe import first_error, shown
-from smartprof.profile.schema import SCHEMA_VERSION, Profile
+from smartprof.profile.migrate import VERSION, VERSIONS, migrated
+from smartprof.profile.schema import Profile
 
 __all__ = ["checksum", "find_profile", "load_profile", "parse_profile", "save_profile"]
 
@@ -35,7 +36,10 @@ def load_profile(path: str | Path) -> Profile:
 
 
 def parse_profile(text: str, name: str) -> Profile:
-    """A profile from the text of its file; `name` is what errors call it. Raises ProfileError."""
+    """A profile from the text of its file; `name` is what errors call it. Raises ProfileError.
+
+    One of an older version becomes one of the present, under the checksum that was written with it.
+    """
     try:
         value = parse_strictly(text)
         found = checksum(text)
@@ -44,9 +48,11 @@ def parse_profile(text: str, name: str) -> Profile:
     _require_version(value, name)
     _require_checksum(value, found, name)
     try:
-        return Profile.model_validate(value)
+        return Profile.model_validate(migrated(value))
     except ValidationError as error:
         raise ProfileError(f"{name}: not a valid profile: {first_error(error)}") from error
+    except ValueError as error:
+        raise ProfileError(f"{name}: not a valid profile: {error}") from error
 
 
 def save_profile(profile: Profile, path: str | Path, force: bool = False) -> Profile:
@@ -91,10 +97,11 @@ def _shipped() -> dict[str, Path]:
 
 
 def _require_version(value: Any, name: str) -> None:
-    version = value.get("schema_version", "no version")
-    if type(version) is not int or version != SCHEMA_VERSION:
+    version = value.get(VERSION, "no version")
+    if type(version) is not int or version not in VERSIONS:
+        known = " or ".join(map(str, VERSIONS))
         raise ProfileError(
-            f"{name}: expected schema_version {SCHEMA_VERSION}, got {shown(version)}: "
+            f"{name}: expected schema_version {known}, got {shown(version)}: "
             "use the smartprof that wrote it, or calibrate again"
         )
 

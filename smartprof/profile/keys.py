@@ -55,15 +55,43 @@ class KeyMatch:
     modelled: list[str]
 
 
+@dataclass(frozen=True)
+class Difference:
+    """A field of the key in which two keys differ, the value of each, and what that does."""
+
+    field: str
+    one: Any
+    other: Any
+    consequence: Consequence
+
+    def text(self, one: str, other: str) -> str:
+        """In a sentence, after words that say whose value it is: "the profile has"."""
+        name = self.field.replace("_", " ").replace(".", " ")
+        return f"{name}: {one} {_value_text(self.one)}, {other} {_value_text(self.other)}"
+
+
+def key_differences(one: Key, other: Key) -> list[Difference]:
+    """The fields in which they differ, in the order of `CONSEQUENCES`."""
+    differing = [x for x in CONSEQUENCES if _differs(x, one, other)]
+    elsewhere = any(_consequence(x, differing) == "modelled" for x in differing)
+    return [
+        Difference(
+            field,
+            _value(one, field),
+            _value(other, field),
+            "follows" if elsewhere and field in HOW_IT_RUNS else _consequence(field, differing),
+        )
+        for field in differing
+    ]
+
+
 def compare_keys(profile_key: Key, here_key: Key) -> KeyMatch:
     """Compare a profile's key with that of the device, target and mode asked for here."""
-    differing = [x for x in CONSEQUENCES if _differs(x, profile_key, here_key)]
-    elsewhere = any(_consequence(x, differing) == "modelled" for x in differing)
     lines: dict[str, list[str]] = {x: [] for x in get_args(Consequence)}
-    for field in differing:
-        own_affair = elsewhere and field in HOW_IT_RUNS
-        consequence = "follows" if own_affair else _consequence(field, differing)
-        lines[consequence].append(_line(field, profile_key, here_key))
+    for found in key_differences(profile_key, here_key):
+        here = "here are" if isinstance(found.other, list) else "here is"
+        lines[found.consequence].append(found.text("the profile has", here))
+    elsewhere = bool(lines["modelled"])
     return KeyMatch(
         device_match=not elsewhere,
         refused=lines["refused"],
@@ -98,9 +126,5 @@ def _value(key: Key, field: str) -> Any:
     return reduce(getattr, field.split("."), key)
 
 
-def _line(field: str, profile_key: Key, here_key: Key) -> str:
-    profile_value, here_value = _value(profile_key, field), _value(here_key, field)
-    name = field.replace("_", " ").replace(".", " ")
-    if isinstance(profile_value, list):
-        return f"{name}: the profile has {profile_value}, here are {here_value}"
-    return f"{name}: the profile has {shown(profile_value)}, here is {shown(here_value)}"
+def _value_text(value: Any) -> str:
+    return str(value) if isinstance(value, list) else shown(value)

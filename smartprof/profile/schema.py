@@ -6,6 +6,8 @@ History of the format (`schema_version`; integers, never reused):
 
 1   First version. Five quantities as surfaces of anchors and knots, key, provenance, quality;
     `acceptance` is reserved and always null.
+2   Intervals of free tokens per curve. In `quality`: the held-out set before a redraw,
+    repeatability, decision regret, counts of outliers and drifts. Seconds follow as before.
 """
 
 from __future__ import annotations
@@ -13,39 +15,36 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from smartprof.profile.part import Part as _Part
 from smartprof.profile.part import require_utc
+from smartprof.profile.quality import ErrorSummary as ErrorSummary
+from smartprof.profile.quality import HeldOutPoint as HeldOutPoint
+from smartprof.profile.quality import Quality as Quality
+from smartprof.profile.scalars import (
+    MOST_COUNT,
+    Bytes,
+    Count,
+    CountRange,
+    Dtype,
+    Execution,
+    FreeRange,
+    Name,
+    Quantity,
+    Remark,
+    Seconds,
+    SizeAxis,
+    Slope,
+    Tally,
+    TallyRange,
+    Width,
+)
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Final = 2
 
-Quantity = Literal["verify", "plain_decode", "round_overhead", "draft_step", "draft_catchup"]
-SizeAxis = Literal["tokens", "rows", "accepted", "batch"]
-Dtype = Literal["float32", "bfloat16", "float16"]
-Execution = Literal["eager", "cuda_graph"]
-
-# The lower bound keeps every ratio and weighted mean of seconds far from underflow; no pass of a
-# model takes less than a picosecond.
-LEAST_SECONDS = 1e-12
-MOST_SECONDS = 1e5
-MOST_COUNT = 100_000_000
-
-Seconds = Annotated[float, Field(ge=LEAST_SECONDS, le=MOST_SECONDS)]
-Width = Annotated[float, Field(ge=0, le=MOST_SECONDS)]
-Slope = Annotated[float, Field(ge=-MOST_SECONDS, le=MOST_SECONDS)]
-Count = Annotated[int, Field(strict=True, ge=1, le=MOST_COUNT)]
-Tally = Annotated[int, Field(strict=True, ge=0, le=MOST_COUNT)]
-Bytes = Annotated[int, Field(strict=True, ge=1, le=10**18)]
-Percent = Annotated[float, Field(ge=0, le=1e12)]
-# JSON knows no tuples: a list of two is one.
-CountRange = Annotated[tuple[Count, Count], Field(strict=False)]
-TallyRange = Annotated[tuple[Tally, Tally], Field(strict=False)]
-# Names are printed in one-line messages and tables, so they hold no control characters.
-Name = Annotated[str, Field(min_length=1, max_length=300, pattern=r"^[^\x00-\x1f\x7f]*$")]
-Remark = Annotated[str, Field(max_length=4000, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Place = tuple[int | None, int | None]  # batch and context of a curve; None: no such axis
 
 
@@ -160,7 +159,8 @@ class Curve(_Part):
     """Seconds against size at one batch and context.
 
     free_tokens_10 and free_tokens_50: largest size within 1.1 and 1.5 times the first knot's
-    seconds, null if the curve never costs more. steps: sizes whose seconds jump up from size - 1.
+    seconds, null if the curve never costs more. Their intervals of 95 %: null if not estimated, a
+    null bound lies beyond the last knot. steps: sizes whose seconds jump up from size - 1.
     """
 
     batch: Count | None
@@ -168,7 +168,9 @@ class Curve(_Part):
     knots: Annotated[list[Knot], Field(min_length=1)]
     roofline: Roofline | None
     free_tokens_10: Count | None
+    free_tokens_10_interval: FreeRange | None
     free_tokens_50: Count | None
+    free_tokens_50_interval: FreeRange | None
     steps: list[Count]
 
     @property
@@ -183,9 +185,8 @@ class Curve(_Part):
         for step in _require_increasing(self.steps, "steps"):
             if step not in known or step - 1 not in known:
                 raise ValueError(f"expected knots at both sides of step {step}, got none")
-        for free in (self.free_tokens_10, self.free_tokens_50):
-            if free is not None and not sizes[0] <= free <= sizes[-1]:
-                raise ValueError(f"expected free tokens in {sizes[0]}..{sizes[-1]}, got {free}")
+        _require_free(self.free_tokens_10, self.free_tokens_10_interval, sizes)
+        _require_free(self.free_tokens_50, self.free_tokens_50_interval, sizes)
         return self
 
 
@@ -230,54 +231,10 @@ class DrafterCosts(_Part):
         return self
 
 
-class ErrorSummary(_Part):
-    """Errors of predictions in percent of the measured seconds; null only without points."""
-
-    count: Tally
-    mean_abs_pct: Percent | None
-    median_abs_pct: Percent | None
-    p95_abs_pct: Percent | None
-    max_abs_pct: Percent | None
-    bias_pct: Annotated[float, Field(ge=-1e12, le=1e12)] | None
-
-    @model_validator(mode="after")
-    def _null_without_points(self) -> ErrorSummary:
-        values = [y for x, y in self if x != "count"]
-        if (self.count > 0 and None in values) or (self.count == 0 and set(values) != {None}):
-            expected = "numbers" if self.count else "nulls"
-            raise ValueError(f"expected {expected} for a count of {self.count}")
-        return self
-
-
-class HeldOutPoint(_Part):
-    """A point that never entered the fit; context is that of the measurement."""
-
-    quantity: Quantity
-    batch: Count
-    size: Count
-    context: Tally
-    measured_seconds: Seconds
-    predicted_seconds: Seconds
-    samples: Count
-
-
-class Quality(_Part):
-    """How good the profile is, and what it took. Null where nothing was measured."""
-
-    held_out: ErrorSummary
-    strata: dict[Name, ErrorSummary]
-    points: list[HeldOutPoint]
-    noise_floor_pct: Percent | None
-    wall_seconds: Annotated[float, Field(ge=0, le=1e9)] | None
-    shapes: Tally
-    forwards: Tally
-    warnings: list[Remark]
-
-
 class Profile(_Part):
     """Everything measured on one device with one target. `checksum` is "" until it is written."""
 
-    schema_version: Literal[1]
+    schema_version: Literal[2]
     created: Name
     provenance: Provenance
     key: Key
@@ -318,6 +275,19 @@ def _require_increasing(values: list[int], what: str) -> list[int]:
         if after <= before:
             raise ValueError(f"expected strictly increasing {what}, got {after} after {before}")
     return values
+
+
+def _require_free(
+    free: int | None, interval: tuple[int | None, int | None] | None, sizes: list[int]
+) -> None:
+    for value in (free, *(interval or ())):
+        if value is not None and not sizes[0] <= value <= sizes[-1]:
+            raise ValueError(f"expected free tokens in {sizes[0]}..{sizes[-1]}, got {value}")
+    if interval is None:
+        return
+    in_order = [MOST_COUNT + 1 if x is None else x for x in (interval[0], free, interval[1])]
+    if in_order != sorted(in_order):
+        raise ValueError(f"expected free tokens within {list(interval)}, got {free}")
 
 
 def _require_full_product(places: Sequence[Place]) -> None:

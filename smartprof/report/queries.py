@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import csv
-import math
-from collections.abc import Mapping
 from io import StringIO
 from pathlib import Path
 
+from smartprof.csv_files import Row, number, read_csv, require_no_extra, whole
 from smartprof.errors import InputError, SmartprofError
 from smartprof.format import seconds_text
 from smartprof.profile.cost import CostModel, Prediction
@@ -16,8 +15,6 @@ from smartprof.profile.schema import AXES, Profile
 COLUMNS = ("quantity", "batch", "tokens", "context")
 ANSWERS = ("seconds", "tier")
 NEEDS_DRAFTER = ("draft_step", "draft_catchup")
-
-Row = Mapping[str | None, str]
 
 
 def answer_one(
@@ -39,13 +36,13 @@ def answer_queries(profile: Profile, drafter: str, path: Path) -> str:
     Raises InputError for a file, a column or a cell that cannot be used, naming the line: no row
     is left out.
     """
-    columns, rows = _read(path)
+    table = read_csv(path, COLUMNS, "queries")
     costs: dict[str, CostModel] = {}
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    own = [x for x in columns if x not in ANSWERS]
+    own = [x for x in table.columns if x not in ANSWERS]
     writer.writerow([*own, *ANSWERS])
-    for line, row in rows:
+    for line, row in table.rows:
         try:
             quantity = row["quantity"].strip()
             if quantity not in costs:
@@ -57,23 +54,6 @@ def answer_queries(profile: Profile, drafter: str, path: Path) -> str:
     return text.getvalue()
 
 
-def _read(path: Path) -> tuple[list[str], list[tuple[int, Row]]]:
-    """Columns, and rows with the numbers of their lines."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        reader = csv.DictReader(StringIO(text), restval="", strict=True, skipinitialspace=True)
-        rows: list[tuple[int, Row]] = [(reader.line_num, x) for x in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: expected a CSV of queries, got: {error}") from error
-    columns = list(reader.fieldnames or [])
-    missing = ", ".join(x for x in COLUMNS if x not in columns)
-    if missing or not rows:
-        raise InputError(
-            f"{path}: expected rows with columns {','.join(COLUMNS)}, missing {missing or 'rows'}"
-        )
-    return columns, rows
-
-
 def _costs(profile: Profile, drafter: str, quantity: str) -> CostModel:
     if quantity not in AXES:
         raise InputError(f"expected a quantity of {', '.join(AXES)}, got {quantity!r}")
@@ -81,15 +61,13 @@ def _costs(profile: Profile, drafter: str, quantity: str) -> CostModel:
 
 
 def _answer(costs: CostModel, quantity: str, row: Row) -> Prediction:
-    extra = row.get(None)
-    if extra is not None and any(extra):  # a comma at the end of a line does no harm
-        raise InputError(f"expected as many cells as there are columns, got {extra!r} as well")
+    require_no_extra(row)
     return _predict(
         costs,
         quantity,
-        _whole(row["batch"], "batch"),
-        _whole(row["tokens"], "tokens"),
-        _number(row["context"], "context"),
+        whole(row["batch"], "batch"),
+        whole(row["tokens"], "tokens"),
+        number(row["context"], "context"),
     )
 
 
@@ -104,25 +82,3 @@ def _predict(
     if batch is None or size is None or context is None:
         raise InputError(f"{quantity}: expected {' and '.join(absent)} as well, got none")
     return costs.predict(quantity, batch, size, context)
-
-
-def _whole(text: str, column: str) -> int | None:
-    number = _number(text, column)
-    if number is None:
-        return None
-    if not number.is_integer():
-        raise InputError(f"expected a whole number of {column}, got {text!r}")
-    return int(number)
-
-
-def _number(text: str, column: str) -> float | None:
-    """None for an empty cell."""
-    if not text.strip():
-        return None
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise InputError(f"expected a number of {column}, got {text!r}")
-    return number

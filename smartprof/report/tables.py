@@ -19,14 +19,16 @@ from smartprof.format import (
 )
 from smartprof.policies.base import Policy
 from smartprof.policies.options import list_options
-from smartprof.profile.schema import Curve, ErrorSummary, Profile
+from smartprof.profile.schema import Curve, ErrorSummary, Profile, Surface
 
 if TYPE_CHECKING:
     from smartprof.report.simulated import SimulatedRun
     from smartprof.report.summary import Run
 
 SHOWN_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+KNEES = ("free 10 %", "free 50 %", "knee")
 MISSING = "-"
+BEYOND = "..."
 ALL = "all"
 
 
@@ -51,11 +53,14 @@ def device_table(device: Device, fields: dict[str, str | None]) -> Table:
 def verify_table(profile: Profile) -> Table:
     """Seconds of one target pass by tokens, one line per batch and context; anchors marked *."""
     table = _table("target pass (verify): milliseconds by tokens of the whole batch")
-    for name in ("batch", "context", *(str(x) for x in SHOWN_SIZES), "free 10 %", "knee"):
+    for name in ("batch", "context", *(str(x) for x in SHOWN_SIZES), *KNEES):
         table.add_column(name, justify="right")
     for curve in profile.verify.curves:
         table.add_row(str(curve.batch), str(curve.context), *_cells(profile, curve), *_knees(curve))
-    table.caption = "* measured; others lie on the fitted curve; - outside the curve"
+    table.caption = (
+        "* measured; others lie on the fitted curve; - outside the curve; free: tokens within 10 or "
+        "50 % of the first, with a 95 % interval"
+    )
     return table
 
 
@@ -72,9 +77,21 @@ def _cells(profile: Profile, curve: Curve) -> list[str]:
     ]
 
 
-def _knees(curve: Curve) -> tuple[str, str]:
-    free = MISSING if curve.free_tokens_10 is None else str(curve.free_tokens_10)
-    return free, MISSING if curve.roofline is None else f"{curve.roofline.knee:.0f}"
+def _knees(curve: Curve) -> tuple[str, str, str]:
+    return (
+        _free_text(curve.free_tokens_10, curve.free_tokens_10_interval),
+        _free_text(curve.free_tokens_50, curve.free_tokens_50_interval),
+        MISSING if curve.roofline is None else f"{curve.roofline.knee:.0f}",
+    )
+
+
+def _free_text(free: int | None, interval: tuple[int | None, int | None] | None) -> str:
+    """Such as "6 (4-7)"; a bound beyond the curve is "..."."""
+    text = MISSING if free is None else str(free)
+    if interval is None:
+        return text
+    low, high = (BEYOND if x is None else str(x) for x in interval)
+    return f"{text} ({low}-{high})"
 
 
 def knee_sentences(profile: Profile) -> list[str]:
@@ -105,18 +122,33 @@ def other_table(profile: Profile, drafter: str) -> Table:
     for name in ("quantity", "batch", "size", "context", "seconds", "spread", "samples"):
         table.add_column(name, justify="left" if name == "quantity" else "right")
     for name, surface in surfaces.items():
-        ordered = sorted(surface.anchors, key=lambda x: (x.batch or 0, x.context or 0, x.size))
-        for anchor in dict.fromkeys((ordered[0], ordered[-1])):
-            table.add_row(
-                name,
-                MISSING if anchor.batch is None else str(anchor.batch),
-                str(anchor.size),
-                MISSING if anchor.context is None else str(anchor.context),
-                seconds_text(anchor.seconds),
-                seconds_text(anchor.spread),
-                str(anchor.samples),
-            )
+        for cells in dict.fromkeys(_ends(surface)):
+            table.add_row(name, *cells)
     return table
+
+
+def _ends(surface: Surface) -> list[tuple[str, ...]]:
+    """Cells of the smallest and the largest anchor; of a surface without any, of its corners."""
+    measured = [
+        (x.batch, x.size, x.context, x.seconds, seconds_text(x.spread), str(x.samples))
+        for x in surface.anchors
+    ]
+    corners = [
+        (x.batch, y.size, x.context, y.seconds, MISSING, MISSING)
+        for x in surface.curves
+        for y in x.knots
+    ]
+    ordered = sorted(measured or corners, key=lambda x: (x[0] or 0, x[2] or 0, x[1]))
+    return [
+        (
+            MISSING if batch is None else str(batch),
+            str(size),
+            MISSING if context is None else str(context),
+            seconds_text(seconds),
+            *rest,
+        )
+        for batch, size, context, seconds, *rest in (ordered[0], ordered[-1])
+    ]
 
 
 def quality_table(profile: Profile) -> Table:
@@ -124,14 +156,11 @@ def quality_table(profile: Profile) -> Table:
     quality = profile.quality
     floor = percent_text(quality.noise_floor_pct)
     table = _table(f"held-out error of verify passes (noise floor {floor})")
-    for name in ("passes", "count", "mean", "median", "p95", "max", "bias"):
+    for name in ("passes", "count", "mean", "median", "p95", "max", "signed"):
         table.add_column(name, justify="left" if name == "passes" else "right")
     for name, errors in {"all": quality.held_out, **quality.strata}.items():
         table.add_row(name, *_error_cells(errors))
-    table.caption = (
-        f"{quality.shapes} shapes, {quality.forwards} timed repetitions, "
-        f"{seconds_text(quality.wall_seconds)}"
-    )
+    table.caption = "signed: above 0, passes are predicted too slow"
     return table
 
 

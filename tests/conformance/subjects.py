@@ -15,6 +15,7 @@ from typing import Any
 from smartprof.profile.canonical import checksum, readable
 from smartprof.profile.schema import (
     AXES,
+    SCHEMA_VERSION,
     Curve,
     DeviceKey,
     DrafterCosts,
@@ -95,6 +96,7 @@ def subjects() -> dict[str, Subject]:
         "rewritten.json": Subject(
             _rewritten(text), "another order, white space, spelling of numbers and strings", True
         ),
+        "version-1.json": Subject(_sealed(of_version_1(single)), "an older version", True),
         **{name: Subject(bad, why, False) for name, (bad, why) in _unacceptable(text).items()},
     }
 
@@ -118,12 +120,13 @@ def _unacceptable(text: str) -> dict[str, tuple[str, str]]:
             "a number was written in another way, the checksum was not",
         ),
         "no-checksum.json": (readable(without_checksum), "no checksum"),
-        "version-2.json": (with_version(2), "schema_version of the future"),
-        "version-float.json": (with_version(1.0), "schema_version 1.0 is no integer"),
+        "version-3.json": (with_version(3), "schema_version of the future"),
+        "version-0.json": (with_version(0), "a schema_version that never was"),
+        "version-float.json": (with_version(2.0), "schema_version 2.0 is no integer"),
         "version-true.json": (with_version(True), "schema_version true is no integer"),
         "no-version.json": (_sealed(without_version), "no schema_version"),
         "twice.json": (
-            _replaced(text, '"schema_version": 1', '"schema_version": 1, "schema_version": 1'),
+            _replaced(text, '"schema_version": 2', '"schema_version": 2, "schema_version": 2'),
             "a member twice",
         ),
         "nan.json": (with_nan, "NaN is no JSON"),
@@ -131,6 +134,18 @@ def _unacceptable(text: str) -> dict[str, tuple[str, str]]:
         "truncated.json": (text[: len(text) // 2], "half of a file"),
         "list.json": ("[]\n", "no object"),
     }
+
+
+def of_version_1(document: dict[str, Any]) -> dict[str, Any]:
+    """The same without what version 2 added."""
+    found = json.loads(json.dumps(document)) | {"schema_version": 1}
+    for name in ("before_redraw", "repeatability", "regret", "outliers", "drifts"):
+        del found["quality"][name]
+    owners = [found, *found["drafters"].values()]
+    surfaces = [x[y] for x in owners for y in AXES if y in x]
+    for curve in (y for x in surfaces for y in x["curves"]):
+        del curve["free_tokens_10_interval"], curve["free_tokens_50_interval"]
+    return found
 
 
 def _sealed(document: dict[str, Any]) -> str:
@@ -188,7 +203,7 @@ def _document(
     overhead = [x for x in grid.sizes if x <= grid.last_overhead]
     quality = make_quality().model_copy(update={"noise_floor_pct": 1.5, "wall_seconds": 20.0})
     profile = Profile(
-        schema_version=1,
+        schema_version=SCHEMA_VERSION,
         created="2026-01-31T12:00:00Z",
         provenance=Provenance(kind="imported", command="made up", note=ODD_NAME),
         key=key,
