@@ -1,4 +1,4 @@
-# make demo | test | test-long | lint | fmt | docs | notebooks | contract | check-engines | clean
+# make demo | test | test-long | lint | fmt | docs | estimates | notebooks | contract | check-engines | clean
 #
 # Every target makes .venv first when it is missing or older than pyproject.toml.
 # PYTHON    the Python (3.11 or newer) to build .venv from
@@ -42,10 +42,19 @@ contract: $(STAMP)
 	$(BIN)/python tools/write_profile_schema.py
 	$(BIN)/python -m tests.conformance.generate
 
-# The generated parts of docs/, from the commands and policies as they stand.
+# The generated parts of docs/ and profiles/README.md, from what they describe as it stands.
 docs: $(STAMP)
 	$(BIN)/python tools/write_cli_reference.py
 	$(BIN)/python tools/write_policy_options.py
+	$(BIN)/python tools/write_profile_table.py
+	$(BIN)/python tools/write_gpu_plans.py
+
+# The shipped estimates anew, after a change of their formulas or of the profile format.
+.PHONY: estimates
+estimates: $(STAMP)
+	for device in a100 l40s h200; do rm -f profiles/$$device.json; \
+		$(BIN)/smartprof estimate --device $$device --target Llama-3.1-8B \
+		--drafter EAGLE3-Llama-3.1-8B --out profiles/$$device.json || exit 1; done
 
 # Runs every notebook and keeps its outputs in it.
 notebooks: $(STAMP)

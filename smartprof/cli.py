@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.prompt import Confirm
 
 from smartprof import __version__
+from smartprof.cli_estimate import register as register_estimate
 from smartprof.cli_plan import register as register_plan
 from smartprof.cli_profiles import register as register_profiles
 from smartprof.cli_simulate import register as register_simulate
@@ -133,6 +134,9 @@ def calibrate(
     budget: Annotated[
         float | None, typer.Option(help="Seconds of measuring; default by mode.")
     ] = None,
+    repeat: Annotated[
+        int, typer.Option(min=1, max=2, help="Sweeps; 2 tells how far they differ.")
+    ] = 1,
     dtype: Dtype = None,
     execution: Execution = "auto",
     path: Annotated[Path, typer.Option("--out", help="The profile to write.")] = Path(
@@ -162,18 +166,21 @@ def calibrate(
     choose_execution(execution, found.kind)
     err.print(describe_device(found, gpu), soft_wrap=True)
     model = load_model(target, found, dtype)
-    err.print(f"loaded {model.source.name} ({model.dtype}) in {model.load_seconds:.1f} s")
+    err.print(
+        f"loaded {model.source.name} ({model.dtype}, {model.source.weights}) in "
+        f"{model.load_seconds:.1f} s"
+    )
     opened = open_execution(execution, model.transformer, lambda x: err.print(x, soft_wrap=True))
     made = drafter_maker(choice, model, opened)()
-    calibration = prepare(found, model, made, mode, budget, command_line(), opened)
+    calibration = prepare(found, model, made, mode, budget, command_line(), opened, repeat)
     journal = open_journal(calibration, path)
     known = {} if fresh else _resumed(journal)
     if not known:
         journal.discard()
     shapes = len(calibration.plan.fitted) + len(calibration.plan.held_out)
-    err.print(f"measuring {shapes} shapes in about {calibration.budget_seconds:.0f} s")
+    err.print(f"measuring {shapes} shapes in about {calibration.total_seconds:.0f} s")
     with _progress() as progress:
-        task = progress.add_task("measuring", total=calibration.budget_seconds, note="")
+        task = progress.add_task("measuring", total=calibration.total_seconds, note="")
         profile = measure(calibration, journal, known, _calibration_bar(progress, task))
     saved = save_profile(profile, path, force=force)
     journal.discard()
@@ -229,6 +236,8 @@ def predict(
 
     loaded = load_profile(find_profile(profile))
     if queries is not None:
+        if loaded.provenance.kind != "measured":
+            err.print(f"these seconds come from a profile that is {loaded.provenance.kind}")
         typer.echo(answer_queries(loaded, drafter, queries), nl=False)
         return
     typer.echo(answer_one(loaded, drafter, quantity, batch, tokens, context))
@@ -462,6 +471,7 @@ def _save_decode(
             err.print(f"wrote {path}", soft_wrap=True)
 
 
+register_estimate(app)
 register_plan(app)
 register_profiles(app)
 register_simulate(app)

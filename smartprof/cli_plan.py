@@ -174,13 +174,21 @@ def export(
 
 
 def _print_plan(costs: Any, made: Any, explain: Any) -> None:
-    from smartprof.report.plan_tables import explanation, plan_heading, plan_table, stop_sentences
+    from smartprof.report.plan_tables import (
+        explanation,
+        plan_heading,
+        plan_table,
+        stop_sentences,
+        uncertain,
+    )
 
+    analytic = costs.profile.provenance.kind == "analytic"
     _print_line(plan_heading(costs, made))
     if explain:
-        lines = explanation(next(x for x in made.cells if x.batch == explain[0]))
+        cell = next(x for x in made.cells if x.batch == explain[0])
+        lines = explanation(cell, uncertain(made, analytic))
     else:
-        out.print(plan_table(made))
+        out.print(plan_table(made, analytic))
         lines = stop_sentences(made)
     for line in (*lines, *made.acceptance.remarks):
         _print_line(line)

@@ -1,4 +1,4 @@
-"""The commands about profiles as files: `compare` and `fit`."""
+"""The commands about profiles as files: `check`, `compare` and `fit`."""
 
 from __future__ import annotations
 
@@ -17,8 +17,57 @@ ProfileArgument = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
+    app.command()(check)
     app.command()(compare)
     app.command()(fit)
+
+
+def check(
+    profile: ProfileArgument,
+    gpu: Annotated[
+        str,
+        typer.Option(
+            help="auto (a device of the profile's kind, if there is one), cpu, cuda, cuda:N, or "
+            "none for a profile of another machine."
+        ),
+    ] = "auto",
+    target: Annotated[
+        str | None,
+        typer.Option(
+            help="The target to compare with, as `calibrate` takes it. With --on-device the "
+            "default is smollm2."
+        ),
+    ] = None,
+    on_device: Annotated[
+        bool, typer.Option("--on-device", help="Measure five points of the profile again.")
+    ] = False,
+    drafter: Annotated[
+        str, typer.Option(help="With --on-device, as `calibrate` takes it.")
+    ] = "auto",
+) -> None:
+    """Is a profile complete, stable, recent, and of this device? Exit code 1 if it fails."""
+    from smartprof.check_command import check_profile, recheck_profile
+    from smartprof.profile.files import find_profile, load_profile
+    from smartprof.report.checks import failed, finding_line, recheck_lines, summary_line
+
+    if on_device and gpu == "none":
+        raise InputError("expected --on-device or --gpu none, got both: drop one")
+    loaded = load_profile(find_profile(profile))
+    findings = check_profile(loaded, gpu, target)
+    for finding in findings:
+        _print_line(finding_line(finding))
+    if on_device:
+        found = recheck_profile(
+            loaded, gpu, target or "smollm2", drafter, lambda x: err.print(x, soft_wrap=True)
+        )
+        for line in recheck_lines(found.rechecks):
+            _print_line(line)
+        findings += found.findings
+        for finding in found.findings:
+            _print_line(finding_line(finding))
+    _print_line(summary_line(findings))
+    if failed(findings):
+        raise typer.Exit(1)
 
 
 def compare(
@@ -195,7 +244,10 @@ def _print_comparison(found: Any) -> None:
 
     for line in comparison_lines(found):
         _print_line(line)
-    out.print(regions_table(found.regions))
+    if found.regions:
+        out.print(regions_table(found.regions))
+    else:
+        _print_line("seconds: nothing compared, no point lies in both domains")
     if any(x.changes for x in found.decisions):
         out.print(decisions_table(found.decisions))
     _print_line(decisions_sentence(found.decisions))

@@ -248,12 +248,12 @@ class NvmlMonitor:
 def _cpu_device() -> Device:
     import torch
 
-    name = _cpu_name()
+    name = cpu_name()
     return Device(
         kind="cpu",
         index=None,
         name=name,
-        uuid_digest=_cpu_digest(name),
+        uuid_digest=cpu_digest(name),
         memory_bytes=int(psutil.virtual_memory().total),
         capability=torch.backends.cpu.get_cpu_capability(),
         driver=None,
@@ -271,7 +271,7 @@ def _cuda_device(index: int) -> Device:
         kind="cuda",
         index=index,
         name=properties.name,
-        uuid_digest=None if uuid is None else _digest(uuid),
+        uuid_digest=None if uuid is None else identity_digest(uuid),
         memory_bytes=int(properties.total_memory),
         capability=f"{properties.major}.{properties.minor}",
         driver=_driver_version(),
@@ -365,7 +365,7 @@ def _hertz(megahertz: int) -> int:
     return megahertz * HERTZ_PER_MEGAHERTZ
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
     """The processor's brand. The kernel's own list answers at once, the library takes a second."""
     try:
         text = CPU_INFO.read_text(encoding="utf-8", errors="replace")
@@ -379,15 +379,17 @@ def _cpu_name() -> str:
     return str(cpuinfo.get_cpu_info().get("brand_raw") or platform.machine())
 
 
-def _cpu_digest(name: str) -> str | None:
+def cpu_digest(name: str) -> str | None:
+    """Tells this machine from others with the same processor; None if it has no id."""
     try:
         machine = MACHINE_ID.read_text(encoding="utf-8").strip()
     except OSError:
         return None
-    return _digest(f"{machine} {name}") if machine else None
+    return identity_digest(f"{machine} {name}") if machine else None
 
 
-def _digest(identity: str) -> str:
+def identity_digest(identity: str) -> str:
+    """What a profile holds of an id that is nobody else's business."""
     return hashlib.sha256(identity.encode()).hexdigest()[:DIGEST_LENGTH]
 
 

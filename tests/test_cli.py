@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 from smartprof import __version__, cli, commands, device
-from smartprof.calibrate import sweep
+from smartprof.calibrate import schedule
 from smartprof.drafters.table import EXPECTED
 from smartprof.models import execution
 from smartprof.models.execution import Execution
@@ -152,8 +152,9 @@ def hurry() -> Iterator[None]:
     """The fewest samples a visit, and no threads that wait for each other on a busy machine."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(device, "physical_cores", lambda: 1)
-        patch.setattr(sweep, "VERIFY_SECONDS", 0.0)
-        patch.setattr(sweep, "DRAFT_SECONDS", 0.0)
+        patch.setattr(schedule, "VERIFY_SECONDS", 0.0)
+        patch.setattr(schedule, "DRAFT_SECONDS", 0.0)
+        patch.setattr(schedule, "WARM_SECONDS", 0.0)
         yield
 
 
@@ -186,6 +187,16 @@ def test_calibrate_writes_a_profile_and_prints_tables_and_the_knee(made: Place) 
     profile = load_profile(made.profile)
     assert profile.provenance.command.startswith("smartprof calibrate --gpu cpu --target ")
     assert {x.batch for x in profile.verify.curves} == {1, 4, 16}
+
+
+def test_calibrate_repeat_sweeps_twice_and_tells_how_far_the_two_differ(place: Place) -> None:
+    assert "repeatability: not measured" in place.calibration.out
+    result = smartprof(*place.calibrate(place.profile, "--repeat", 2, "--force"))
+    assert result.code == 0, result
+    assert re.search(r"repeatability: two sweeps over \d+ shapes differ by .* \(p95\)", result.out)
+    assert "estimated decision regret: " in result.out
+    assert load_profile(place.profile).quality.repeatability is not None
+    assert not list(place.folder.glob("*.partial*"))
 
 
 def test_calibrate_json_prints_the_file_and_nothing_else(place: Place) -> None:
@@ -586,14 +597,14 @@ def test_an_interrupted_calibration_says_so_and_resumes(
 ) -> None:
     out = place.folder / "new.json"
     visits = iter(range(1000))
-    real: Callable[..., list[float]] = sweep.visit
+    real: Callable[..., list[float]] = schedule.visit
 
     def interrupted(*arguments: Any, **options: Any) -> list[float]:
         if next(visits) == 5:
             raise KeyboardInterrupt
         return real(*arguments, **options)
 
-    monkeypatch.setattr(sweep, "visit", interrupted)
+    monkeypatch.setattr(schedule, "visit", interrupted)
     result = smartprof(*place.calibrate(out))
     assert result.code == 130
     assert len([x for x in result.err.splitlines() if x.startswith("smartprof: interrupted")]) == 1

@@ -162,6 +162,16 @@ def test_a_drafter_that_only_one_prices_is_named_and_not_compared(tmp_path: Path
     assert "one that both profiles price (ngram)" in line
 
 
+def test_profiles_that_share_no_point_say_so(tmp_path: Path) -> None:
+    save_profile(make_profile(contexts=(64,), batches=(1,), sizes=(1, 8)), tmp_path / "a.json")
+    far = make_profile(contexts=(4096,), batches=(32,), sizes=(32, 256), drafters=())
+    save_profile(far, tmp_path / "b.json")
+    result = smartprof("compare", tmp_path / "a.json", tmp_path / "b.json")
+    assert result.code == 0, result
+    assert "seconds: nothing compared" in result.out
+    assert "decisions: none compared" in result.out
+
+
 def test_compare_prints_and_writes_what_it_found(tmp_path: Path) -> None:
     report = tmp_path / "r.json"
     given = ("compare", "xeon-2t-smollm2.json", "epyc-2t-smollm2.json", "--json", report)

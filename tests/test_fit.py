@@ -14,7 +14,7 @@ from smartprof.profile.surface import SurfaceEvaluator
 from smartprof.stats import Summary
 
 Truth = Callable[[int, int, int], float]
-SIZES = np.array(BASE_SIZES, float)
+SIZES = np.array((1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256), float)
 SPARSE = (1, 2, 4, 8, 16)
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 
 from smartprof.calibrate.journal import Journal
 from smartprof.calibrate.plan import Point
-from smartprof.calibrate.sweep import Visit
+from smartprof.calibrate.visits import Visit
 from smartprof.errors import SmartprofError
 
 HEADER = {"key": {"device": "Test CPU"}, "mode": "quick"}
@@ -48,6 +49,22 @@ def test_a_later_run_reads_exactly_what_was_saved(path: Path) -> None:
         FIRST.point: [0.1, 0.11, 0.12, 0.13],
         OTHER.point: [1 / 3, 1e-7],
     }
+
+
+def test_samples_that_a_later_visit_replaces_stay_in_the_file_and_count_no_longer(
+    path: Path,
+) -> None:
+    again = Visit(FIRST.point, (0.09, 0.1), replaced=(0.1, 0.12))
+    filled(path, FIRST, OTHER, again)
+    assert Journal(path, HEADER).read()[FIRST.point] == [0.11, 0.09, 0.1]
+    assert "0.12" in path.read_text()
+
+
+def test_outliers_are_marked_and_count(path: Path) -> None:
+    spiked = Visit(FIRST.point, (0.1, 0.1, 0.5, 0.1))
+    filled(path, spiked)
+    assert json.loads(path.read_text().splitlines()[1])["outliers"] == [2]
+    assert Journal(path, HEADER).read()[FIRST.point] == list(spiked.samples)
 
 
 def test_a_visit_is_on_disk_as_soon_as_it_is_added(path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from smartprof.calibrate.plan import MODES, QUANTITIES, Plan, Point, make_plan, predicted_bytes
 from smartprof.errors import InputError
+from smartprof.models.buckets import CAPTURE_SIZES
 from smartprof.models.shapes import named_shape
 
 SMOL = named_shape("SmolLM2-135M")
@@ -34,17 +35,52 @@ def test_quick_mode_covers_what_it_promises() -> None:
     assert len({x.context for x in verify}) >= 2
     assert not plan.skipped
     assert plan.mode.budget_seconds <= 80
+    assert set(plan.boundaries) >= {16, 32, 64, 128}
+
+
+@pytest.mark.parametrize("sources", [("ngram",), ("ngram", "hybrid")])
+@pytest.mark.parametrize("capture_sizes", [(), CAPTURE_SIZES])
+def test_quick_mode_stays_within_sixty_shapes_and_ten_held_out(
+    sources: tuple[str, ...], capture_sizes: tuple[int, ...]
+) -> None:
+    plan = make_plan("quick", SMOL, PLENTY, 4, 8192, sources, capture_sizes)
+    assert len(plan.fitted) <= plan.mode.shapes == 60
+    assert len(plan.held_out) == 10
+    assert plan.fresh == ()
+
+
+def test_full_mode_holds_forty_shapes_out_and_has_as_many_for_a_second_draw() -> None:
+    plan = plan_with(PLENTY, "full")
+    assert len(plan.held_out) == len(plan.fresh) == 40
+    assert not {*plan.held_out, *plan.fitted} & {*plan.fresh}
+    assert plan.mode.held_out_seconds > 0
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_every_quantity_is_measured_at_every_batch_and_context(mode: str) -> None:
+def test_what_policies_price_most_is_measured_at_every_batch_and_context(mode: str) -> None:
     plan = plan_with(PLENTY, mode)
     batches = {x.batch for x in plan.fitted}
     contexts = {x.context for x in plan.fitted}
+    ends = {min(batches), max(batches)}
     for quantity in QUANTITIES:
         places = {(x.batch, x.context) for x in plan.fitted if x.quantity == quantity}
+        at = batches if quantity in ("verify", "plain_decode") else ends
         wanted = {min(contexts)} if quantity == "round_overhead" else contexts
-        assert places == set(product(batches, wanted)), quantity
+        assert places == set(product(at, wanted)), quantity
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_batch_has_its_first_speculated_token_measured(mode: str) -> None:
+    plan = plan_with(PLENTY, mode)
+    for batch in {x.batch for x in plan.fitted}:
+        sizes = {x.size for x in plan.fitted if x.batch == batch and x.quantity == "verify"}
+        assert {batch, batch + 1} <= sizes
+
+
+def test_the_sentinel_is_a_point_of_the_base_curve() -> None:
+    plan = plan_with(PLENTY)
+    assert plan.sentinel in plan.fitted
+    assert (plan.sentinel.batch, plan.sentinel.context) == plan.base == (1, 64)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -57,7 +93,7 @@ def test_no_point_is_planned_twice(mode: str) -> None:
 def test_a_pass_has_at_least_one_token_per_request_and_its_first_size_is_the_batch() -> None:
     plan = plan_with(PLENTY, "full")
     for quantity in ("verify", "draft_catchup", "round_overhead"):
-        for batch in {x.batch for x in plan.fitted}:
+        for batch in {x.batch for x in plan.fitted if x.quantity == quantity}:
             own = [x for x in plan.fitted if (x.quantity, x.batch) == (quantity, batch)]
             assert min(x.size for x in own) == batch
 
@@ -114,12 +150,24 @@ def test_whole_batches_and_contexts_are_left_out_so_that_the_product_stays_full(
 
 
 def test_where_passes_are_captured_the_base_curve_has_both_sides_of_their_sizes() -> None:
-    eager = plan_with(PLENTY)
-    captured = make_plan("quick", SMOL, PLENTY, 4, 8192, ("ngram",), [1, 2, 4, 8, 16, 56, 64, 512])
-    added = set(captured.fitted) - set(eager.fitted)
-    assert set(eager.fitted) < set(captured.fitted)
-    assert {x.size for x in added} == {9, 17, 65}  # 5 is a size of every calibration
-    assert {(x.quantity, x.batch, x.context) for x in added} == {("verify", 1, 64)}
+    sizes = [1, 2, 4, 8, 16, 56, 64, 512]
+    captured = make_plan("quick", SMOL, PLENTY, 4, 8192, ("ngram",), sizes)
+    base = {x.size for x in captured.fitted if (x.quantity, *captured.base) == at(x)}
+    assert {x + 1 for x in (16, 64)} <= base
+    assert captured.boundaries == (1, 2, 4, 8, 16, 56, 64)
+
+
+@pytest.mark.parametrize("tiles", [(16,), (64, 128)])
+def test_where_none_are_captured_the_base_curve_has_both_sides_of_the_tiles(
+    tiles: tuple[int, ...],
+) -> None:
+    plan = make_plan("quick", SMOL, PLENTY, 4, 8192, ("ngram",), tiles=tiles)
+    base = {x.size for x in plan.fitted if (x.quantity, *plan.base) == at(x)}
+    assert {y for x in tiles for y in (x, x + 1)} <= base
+
+
+def at(point: Point) -> tuple[str, int, int]:
+    return point.quantity, point.batch, point.context
 
 
 def test_no_planned_pass_is_predicted_to_exceed_the_memory() -> None:

@@ -1,20 +1,23 @@
 """From measured points to surfaces: anchors, knots, roofline, knee. Pure arithmetic.
 
 The measured anchors decide; the roofline explains. A curve that was measured at few sizes borrows
-the shape of the densest one: its knots are that curve plus a difference that is interpolated
-linearly between its own anchors, since what batch and context add (attention) grows linearly in the
-number of tokens.
+the shape of a denser one: its knots are that curve plus a difference that is interpolated linearly
+between its own anchors and held beyond them, since what batch and context add (attention) grows
+linearly in the number of tokens. A longer context borrows from the shortest one of its batch, a
+larger batch from the densest curve. Jumps are found in each curve's own anchors (`steps.py`); a
+borrowed shape brings those of its curve along.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
+from smartprof.calibrate.steps import find_jumps
 from smartprof.errors import ProfileError
 from smartprof.profile.knees import with_intervals
 from smartprof.profile.schema import Anchor, Curve, Knot, Roofline, Surface, spanned_domain
@@ -27,7 +30,6 @@ SIZE_AXES = {
     "draft_step": "rows",
     "draft_catchup": "accepted",
 }
-STEP = 0.05  # smaller jumps from one token to the next are slope
 WITHOUT_BATCH = ("plain_decode",)
 WITHOUT_CONTEXT = ("round_overhead",)
 
@@ -43,15 +45,33 @@ class Place:
 Curves = Mapping[Place, Mapping[int, Summary]]
 
 
-def fit_surface(quantity: str, points: Mapping[tuple[int, int, int], Summary]) -> Surface:
+@dataclass(frozen=True)
+class Shape:
+    """A curve as arrays [n]: sizes, seconds, half-widths; steps are sizes where it jumps up."""
+
+    sizes: NDArray[np.float64]
+    seconds: NDArray[np.float64]
+    half_widths: NDArray[np.float64]
+    steps: tuple[int, ...] = ()
+
+    def at(self, sizes: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Seconds at these sizes: linear between, held outside."""
+        return np.interp(sizes, self.sizes, self.seconds)
+
+
+def fit_surface(
+    quantity: str,
+    points: Mapping[tuple[int, int, int], Summary],
+    boundaries: Sequence[int] = (),
+) -> Surface:
     """A surface through measured points {(batch, size, context): summary}.
 
+    boundaries: sizes t after which a jump between two measured sizes is put, if there is one.
     Raises ProfileError when a curve of the product batches x contexts has no point at all.
     """
-    curves = _group(quantity, points)
-    base = _densest(curves)
-    shape = _values(curves[base])
-    fitted = [_fit_curve(place, curves[place], *shape) for place in sorted(curves, key=_order)]
+    curves = group(quantity, points)
+    shapes = shapes_of(curves, boundaries)
+    fitted = [_curve(place, shapes[place]) for place in sorted(curves, key=_order)]
     surface = Surface(
         size_axis=SIZE_AXES[quantity],  # type: ignore[arg-type]
         anchors=[_anchor(x, size, s) for x in curves for size, s in sorted(curves[x].items())],
@@ -118,7 +138,11 @@ def _hinge(sizes: NDArray[np.float64], seconds: NDArray[np.float64], knee: float
     return Roofline(floor_seconds=floor, slope_below=slope, slope_above=slope + bend, knee=knee)
 
 
-def _group(quantity: str, points: Mapping[tuple[int, int, int], Summary]) -> Curves:
+def group(quantity: str, points: Mapping[tuple[int, int, int], Summary]) -> Curves:
+    """Points {(batch, size, context): summary} by curve.
+
+    Raises ProfileError when a curve of the product batches x contexts has no point at all.
+    """
     curves: dict[Place, dict[int, Summary]] = {}
     for (batch, size, context), summary in points.items():
         place = Place(
@@ -140,58 +164,90 @@ def _order(place: Place) -> tuple[int, int]:
     return place.batch or 0, place.context or 0
 
 
-def _densest(curves: Curves) -> Place:
-    return max(curves, key=lambda x: (len(curves[x]), -(x.batch or 0), -(x.context or 0)))
+def densest(curves: Curves) -> Place:
+    """The curve of the shortest context with the most points: the base of all shapes."""
+    shortest = min(x.context or 0 for x in curves)
+    places = [x for x in curves if (x.context or 0) == shortest]
+    return max(places, key=lambda x: (len(curves[x]), -(x.batch or 0)))
 
 
-def _values(summaries: Mapping[int, Summary]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def lender(place: Place, curves: Curves) -> Place:
+    """Whose shape a curve borrows: that of its batch at the shortest context, or the base."""
+    base = densest(curves)
+    return base if place.context == base.context else Place(place.batch, base.context)
+
+
+def shapes_of(curves: Curves, boundaries: Sequence[int] = ()) -> dict[Place, Shape]:
+    """Every curve as it is fitted. boundaries: see `fit_surface`."""
+    base = densest(curves)
+    shapes = {base: own_shape(curves[base], boundaries)}
+    for place in sorted(curves, key=lambda x: (x.context or 0, x.batch or 0)):
+        if place != base:
+            own = own_shape(curves[place], boundaries)
+            shapes[place] = borrowed_shape(own, shapes[lender(place, curves)])
+    return shapes
+
+
+def own_shape(summaries: Mapping[int, Summary], boundaries: Sequence[int] = ()) -> Shape:
+    """A curve by its own anchors, with both sides of every jump that lies between two of them."""
     sizes = np.array(sorted(summaries), float)
-    return sizes, np.array([summaries[int(x)].median for x in sizes])
+    seconds = np.array([summaries[int(x)].median for x in sizes])
+    halves = np.array([summaries[int(x)].ci_half_width for x in sizes])
+    jumps = find_jumps(sizes, seconds, halves, boundaries)
+    knots = dict(
+        zip(sizes.tolist(), zip(seconds.tolist(), halves.tolist(), strict=True), strict=True)
+    )
+    for jump in jumps:
+        unsure = (jump.after - jump.before) / 2  # of where it is
+        knots.setdefault(jump.size - 1.0, (jump.before, unsure))
+        knots.setdefault(float(jump.size), (jump.after, unsure))
+    ordered = sorted(knots)
+    return Shape(
+        np.array(ordered),
+        np.array([knots[x][0] for x in ordered]),
+        np.array([knots[x][1] for x in ordered]),
+        tuple(x.size for x in jumps),
+    )
 
 
-def _fit_curve(
-    place: Place,
-    summaries: Mapping[int, Summary],
-    base_sizes: NDArray[np.float64],
-    base_seconds: NDArray[np.float64],
-) -> Curve:
-    own_sizes, own_seconds = _values(summaries)
-    inside = (base_sizes > own_sizes[0]) & (base_sizes < own_sizes[-1])
-    sizes = np.union1d(own_sizes, base_sizes[inside])
-    extra = own_seconds - np.interp(own_sizes, base_sizes, base_seconds)
-    borrowed = np.interp(sizes, base_sizes, base_seconds) + np.interp(sizes, own_sizes, extra)
-    straight = np.interp(sizes, own_sizes, own_seconds)
-    # A difference can outweigh a small base value only where the base is no guide at all.
-    seconds = np.where(borrowed > 0, borrowed, straight)
-    seconds[np.isin(sizes, own_sizes)] = own_seconds
-    halves = np.interp(sizes, own_sizes, [summaries[int(x)].ci_half_width for x in own_sizes])
+def borrowed_shape(own: Shape, lender: Shape) -> Shape:
+    """The lender's shape moved onto a curve's own anchors, from its first one on."""
+    inside = lender.sizes > own.sizes[0]
+    sizes = np.union1d(own.sizes, lender.sizes[inside])
+    moved = lender.at(sizes) + np.interp(sizes, own.sizes, own.seconds - lender.at(own.sizes))
+    # A difference can outweigh a small value only where the lender is no guide at all.
+    seconds = np.where(moved > 0, moved, own.at(sizes))
+    mine = np.isin(sizes, own.sizes)
+    seconds[mine] = own.seconds
+    halves = np.interp(sizes, own.sizes, own.half_widths)
+    steps = {int(x) for x in lender.steps if x - 1 >= own.sizes[0]} | set(own.steps)
+    return Shape(sizes, seconds, halves, _rising(steps, sizes, seconds))
+
+
+def _rising(
+    steps: set[int], sizes: NDArray[np.float64], seconds: NDArray[np.float64]
+) -> tuple[int, ...]:
+    """Those of the steps at which this curve, too, has both sides and goes up."""
+    value = dict(zip(sizes.tolist(), seconds.tolist(), strict=True))
+    return tuple(x for x in sorted(steps) if value.get(x, 0.0) > value.get(x - 1, np.inf))
+
+
+def _curve(place: Place, shape: Shape) -> Curve:
+    sizes, seconds = shape.sizes, shape.seconds
     return Curve(
         batch=place.batch,
         context=place.context,
         knots=[
             Knot(size=int(x), seconds=float(y), ci_half_width=float(z))
-            for x, y, z in zip(sizes, seconds, halves, strict=True)
+            for x, y, z in zip(sizes, seconds, shape.half_widths, strict=True)
         ],
         roofline=fit_roofline(sizes, seconds),
         free_tokens_10=free_tokens(sizes, seconds, 0.10),
         free_tokens_10_interval=None,
         free_tokens_50=free_tokens(sizes, seconds, 0.50),
         free_tokens_50_interval=None,
-        steps=_steps(summaries),
+        steps=list(shape.steps),
     )
-
-
-def _steps(summaries: Mapping[int, Summary]) -> list[int]:
-    """Sizes t with t - 1 and t both measured and a jump beyond both intervals and `STEP`."""
-    found = []
-    for size, after in sorted(summaries.items()):
-        before = summaries.get(size - 1)
-        if before is None:
-            continue
-        noise = after.ci_half_width + before.ci_half_width
-        if after.median - before.median > max(noise, STEP * before.median):
-            found.append(size)
-    return found
 
 
 def _anchor(place: Place, size: int, summary: Summary) -> Anchor:

@@ -1,7 +1,8 @@
 """Samples on disk while a calibration runs, so that an interruption loses nothing.
 
-One JSON object a line: the first names what is measured, each further one is a visit. A line cut
-short by a crash is left out when the file is read again.
+One JSON object a line: the first names what is measured, each further one is a visit: its point and
+samples, places of outliers among them (which count), and samples of an earlier visit that it
+replaces. A line cut short by a crash is left out when the file is read again.
 """
 
 from __future__ import annotations
@@ -12,8 +13,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from smartprof.calibrate.plan import Point
-from smartprof.calibrate.sweep import Samples, Visit
+from smartprof.calibrate.stopping import outliers
+from smartprof.calibrate.visits import Samples, Visit, add_visit
 from smartprof.errors import SmartprofError
 
 
@@ -42,7 +46,7 @@ class Journal:
         for line in rest:
             row = _parsed(line)
             if row is not None:
-                samples.setdefault(Point(**row["point"]), []).extend(row["samples"])
+                add_visit(samples, _visit(row))
         return samples
 
     def start(self) -> None:
@@ -57,11 +61,26 @@ class Journal:
 
     def add(self, visit: Visit) -> None:
         """Save a visit before the next one begins."""
-        self._append({"point": asdict(visit.point), "samples": list(visit.samples)})
+        row: dict[str, Any] = {"point": asdict(visit.point), "samples": list(visit.samples)}
+        marked = np.flatnonzero(outliers(visit.samples)).tolist()
+        if marked:
+            row["outliers"] = marked
+        if visit.replaced:
+            row["replaced"] = list(visit.replaced)
+        self._append(row)
+
+    def second(self) -> Journal:
+        """That of a second sweep over the same points."""
+        return Journal(self._second_path, self.header)
 
     def discard(self) -> None:
-        """Remove the file: its samples stand in a profile now, or are not wanted."""
+        """Remove the files of all sweeps: their samples stand in a profile, or are not wanted."""
         self.path.unlink(missing_ok=True)
+        self._second_path.unlink(missing_ok=True)
+
+    @property
+    def _second_path(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.2")
 
     def _text(self) -> str:
         """What the file holds; empty if there is none."""
@@ -93,6 +112,10 @@ class Journal:
                 f"{self.path}: cannot save measurements ({error.strerror}): free some space or "
                 "choose another --out, then run again to resume"
             ) from error
+
+
+def _visit(row: Mapping[str, Any]) -> Visit:
+    return Visit(Point(**row["point"]), tuple(row["samples"]), tuple(row.get("replaced", ())))
 
 
 def _parsed(line: str) -> Any:

@@ -12,6 +12,7 @@ from smartprof.errors import InputError
 from smartprof.models.shapes import ModelShape
 
 QUANTITIES = ("verify", "plain_decode", "round_overhead", "draft_step", "draft_catchup")
+CHECKED_SIZE = 64  # at the largest batch and context, where batch, size and context interact most
 MASK_BYTES = 9  # per padded query head and cache slot: a boolean, a float and a copy of each
 
 
@@ -33,9 +34,12 @@ class Point:
 class Mode:
     """How much a calibration measures.
 
-    sizes: of the base curve (smallest batch, shortest context), in tokens.
-    multiples: sizes of every other curve, in tokens per request, beside `top`, the largest size.
     contexts: the last one may be lowered to fit the memory.
+    sizes: of the base curve (smallest batch, shortest context), in tokens, before it is refined.
+    multiples: sizes of every other curve, in tokens per request, beside `top`, the largest size.
+    shapes: the most that enter the fit; those that the plan leaves open go where they are needed.
+    budget_seconds: of measuring; held_out_seconds of them are the held-out shapes' own.
+    redraw: whether held-out shapes that fail bring further shapes and a fresh draw, once.
     """
 
     name: str
@@ -43,8 +47,11 @@ class Mode:
     contexts: tuple[int, ...]
     sizes: tuple[int, ...]
     multiples: tuple[int, ...]
+    shapes: int
     held_out: int
     budget_seconds: float
+    held_out_seconds: float
+    redraw: bool = False
 
     @property
     def top(self) -> int:
@@ -52,32 +59,60 @@ class Mode:
         return max(self.sizes)
 
 
-BASE_SIZES = (1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
+BASE_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+# Sizes from which tiles of matrix products overflow where this was looked at, by kind of device.
+TILES = {"cpu": (16,), "cuda": (64, 128)}
+TILE = 16  # every such size is a multiple of it
 MODES = {
-    "quick": Mode("quick", (1, 4, 16), (64, 1024), BASE_SIZES, (1, 2, 4, 8), 10, 80.0),
-    "full": Mode("full", (1, 2, 4, 8, 16), (64, 512, 2048), BASE_SIZES, (1, 2, 4, 8), 40, 240.0),
+    "quick": Mode("quick", (1, 4, 16), (64, 1024), BASE_SIZES, (1,), 60, 10, 76.0, 10.0),
+    "full": Mode(
+        "full", (1, 2, 4, 8, 16), (64, 512, 2048), BASE_SIZES, (1, 4), 150, 40, 250.0, 50.0, True
+    ),
 }
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Points that enter the fit, points held out of it, and what was left out and why."""
+    """Points that enter the fit, points held out of it, and what was left out and why.
+
+    fresh: held-out points for a second draw. boundaries: sizes t at which the time may jump to that
+    of t + 1; where it does is found by measuring.
+    """
 
     mode: Mode
     fitted: tuple[Point, ...]
     held_out: tuple[Point, ...]
     skipped: tuple[str, ...]
+    fresh: tuple[Point, ...] = ()
+    boundaries: tuple[int, ...] = ()
 
     @property
     def capacity(self) -> int:
         """Cache slots per request that the largest point needs."""
-        points = self.fitted + self.held_out
+        points = self.fitted + self.held_out + self.fresh
         return max(x.context + (x.size if x.quantity == "verify" else 64) for x in points)
 
     @property
     def batch(self) -> int:
         """The largest batch."""
         return max(x.batch for x in self.fitted)
+
+    @property
+    def base(self) -> tuple[int, int]:
+        """Batch and context of the curve that is measured at the most sizes."""
+        verify = [x for x in self.fitted if x.quantity == "verify"]
+        return min((x.batch, x.context) for x in verify)
+
+    @property
+    def sentinel(self) -> Point:
+        """The point that is timed over and over to notice that the device has changed its pace."""
+        batch, context = self.base
+        sizes = [
+            x.size
+            for x in self.fitted
+            if (x.quantity, x.batch, x.context) == ("verify", batch, context)
+        ]
+        return Point("verify", batch, sorted(sizes)[len(sizes) // 2], context)
 
 
 def make_plan(
@@ -88,13 +123,14 @@ def make_plan(
     max_context: int,
     sources: Sequence[str],
     capture_sizes: Sequence[int] = (),
+    tiles: Sequence[int] = TILES["cpu"],
 ) -> Plan:
     """The points of a calibration of this target and drafter within this much memory.
 
     memory_bytes: free memory after the weights are loaded. sources: of the drafter. Batches and
     contexts whose largest shape would not fit are left out by prediction and named in `skipped`.
-    capture_sizes: token counts to which captured passes are padded; the base curve gets both sides
-    of some of them.
+    capture_sizes: token counts to which captured passes are padded. The base curve gets both sides
+    of some of them; without any, both sides of `tiles`.
     Raises InputError when not even the smallest shape fits.
     """
     chosen = _find_mode(mode)
@@ -110,13 +146,15 @@ def make_plan(
             f"{chosen.contexts[0] + chosen.top}: choose another target"
         )
     batches, fitting = _fitting(chosen, contexts, shape, memory_bytes, element_bytes, skipped)
+    boundaries = _boundaries(chosen, capture_sizes)
     fitted = [
-        *_verify_points(chosen, batches, fitting, _edges(chosen, capture_sizes)),
+        *_verify_points(chosen, batches, fitting, _edges(chosen, capture_sizes or tiles)),
         *_round_points(chosen, batches, fitting),
-        *(x for source in sources for x in _draft_points(chosen, batches, fitting, source)),
+        *(x for source in sources[:-1] for x in _lookup_points(batches, fitting, source, chosen)),
+        *_draft_points(chosen, batches, fitting, sources[-1]),
     ]
-    held_out = _held_out(chosen, batches, fitting, set(fitted))
-    return Plan(chosen, tuple(fitted), held_out, tuple(skipped))
+    held_out, fresh = _held_out(chosen, batches, fitting, set(fitted))
+    return Plan(chosen, tuple(fitted), held_out, tuple(skipped), fresh, boundaries)
 
 
 def predicted_bytes(shape: ModelShape, point: Point, element_bytes: int) -> int:
@@ -165,9 +203,13 @@ def _fitting(
     )
 
 
-def _edges(mode: Mode, capture_sizes: Sequence[int]) -> set[int]:
-    """Sizes just above those sizes of the mode that are captured: there the time jumps."""
-    return {x + 1 for x in mode.sizes if x in capture_sizes and 4 <= x < mode.top}
+def _edges(mode: Mode, jumps: Sequence[int]) -> set[int]:
+    """Sizes just above those sizes of the mode where the time may jump."""
+    return {x + 1 for x in mode.sizes if x in jumps and 16 <= x < mode.top}
+
+
+def _boundaries(mode: Mode, capture_sizes: Sequence[int]) -> tuple[int, ...]:
+    return tuple(x for x in capture_sizes or range(TILE, mode.top, TILE) if x < mode.top)
 
 
 def _verify_points(
@@ -176,23 +218,22 @@ def _verify_points(
     points = []
     for batch in batches:
         for context in contexts:
-            base = batch == batches[0] and context == contexts[0]
-            wanted = {*mode.sizes} | edges if base else _sparse_sizes(mode, batch)
-            sizes = {x for x in wanted if x >= batch}
+            wanted = {batch * x for x in mode.multiples if batch * x <= mode.top} | {mode.top}
+            if context == contexts[0]:
+                wanted |= {batch + 1}  # the first token that speculation adds may cost most
+            if batch == batches[0] and context == contexts[0]:
+                wanted |= {*mode.sizes} | edges
+            if batch == batches[-1] and context == contexts[-1]:
+                wanted |= {max(batch, CHECKED_SIZE)}
+            sizes = {x for x in wanted if batch <= x <= mode.top}
             points += [Point("verify", batch, x, context) for x in sorted(sizes)]
     return points
-
-
-def _sparse_sizes(mode: Mode, batch: int) -> set[int]:
-    return {batch * x for x in mode.multiples if batch * x <= mode.top} | {64, mode.top}
 
 
 def _round_points(mode: Mode, batches: tuple[int, ...], contexts: tuple[int, ...]) -> list[Point]:
     points = [Point("plain_decode", x, x, y) for x in batches for y in contexts]
     points += [
-        Point("round_overhead", x, y, contexts[0])
-        for x in batches
-        for y in sorted({x, 64, mode.top})
+        Point("round_overhead", x, y, contexts[0]) for x in _ends(batches) for y in (x, mode.top)
     ]
     return points
 
@@ -200,28 +241,54 @@ def _round_points(mode: Mode, batches: tuple[int, ...], contexts: tuple[int, ...
 def _draft_points(
     mode: Mode, batches: tuple[int, ...], contexts: tuple[int, ...], source: str
 ) -> list[Point]:
-    points = [
-        Point("draft_step", x, y, z, source)
-        for x in batches
-        for y in sorted({1, x, 4 * x, mode.top})
-        for z in contexts
-    ]
-    points += [
-        Point("draft_catchup", x, y, z, source)
-        for x in batches
-        for y in sorted({x, 4 * x, 16 * x})
-        for z in contexts
-    ]
+    """Of the drafter itself; what the longer contexts add is measured at one size."""
+    points = []
+    for batch in _ends(batches):
+        first = batch == batches[0]
+        rows = {batch, 16, mode.top} if first else {batch, mode.top}
+        accepted = {batch, 8 * batch}
+        points += [Point("draft_step", batch, x, contexts[0], source) for x in sorted(rows)]
+        points += [Point("draft_catchup", batch, x, contexts[0], source) for x in sorted(accepted)]
+        points += _further_contexts(batch, contexts, source)
     return points
+
+
+def _lookup_points(
+    batches: tuple[int, ...], contexts: tuple[int, ...], source: str, mode: Mode
+) -> list[Point]:
+    """Of a source that the drafter mixes in: it takes next to no time, and few shapes show that."""
+    first = batches[0]
+    points = [
+        Point("draft_step", first, mode.top, contexts[0], source),
+        Point("draft_catchup", first, 16 * first, contexts[0], source),
+    ]
+    for batch in _ends(batches):
+        for quantity in ("draft_step", "draft_catchup"):
+            points.append(Point(quantity, batch, batch, contexts[0], source))
+        points += _further_contexts(batch, contexts, source)
+    return points
+
+
+def _further_contexts(batch: int, contexts: tuple[int, ...], source: str) -> list[Point]:
+    return [
+        Point(quantity, batch, batch, x, source)
+        for quantity in ("draft_step", "draft_catchup")
+        for x in contexts[1:]
+    ]
+
+
+def _ends(batches: tuple[int, ...]) -> tuple[int, ...]:
+    """The smallest and the largest batch: what drafting and bookkeeping take is even in between."""
+    return tuple(sorted({batches[0], batches[-1]}))
 
 
 def _held_out(
     mode: Mode, batches: tuple[int, ...], contexts: tuple[int, ...], fitted: set[Point]
-) -> tuple[Point, ...]:
-    """Quasi-random verify shapes, logarithmic in batch and tree size, none of them fitted."""
+) -> tuple[tuple[Point, ...], tuple[Point, ...]]:
+    """Two draws of quasi-random verify shapes, logarithmic in batch and tree size, none fitted."""
     sampler = qmc.Halton(d=3, seed=2604)
     points: dict[Point, None] = {}
-    while len(points) < mode.held_out:
+    while len(points) < 2 * mode.held_out:
         for u, v, w in sampler.random(64):
             batch = round(batches[0] * (batches[-1] / batches[0]) ** u)
             size = round(batch * (mode.top / batch) ** v)
@@ -229,4 +296,6 @@ def _held_out(
             point = Point("verify", batch, int(np.clip(size, batch, mode.top)), context)
             if point not in fitted:
                 points[point] = None
-    return tuple(points)[: mode.held_out]
+    drawn = tuple(points)
+    fresh = drawn[mode.held_out : 2 * mode.held_out] if mode.redraw else ()
+    return drawn[: mode.held_out], fresh

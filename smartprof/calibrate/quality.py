@@ -1,4 +1,4 @@
-"""How good a calibration is: errors on held-out points, repeatability, regret of decisions."""
+"""How good a calibration is: errors on held-out points, regret of decisions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from smartprof.calibrate.plan import Point
 from smartprof.planning.regret import estimated_regret
-from smartprof.profile.quality import NO_ERRORS, Repeatability
+from smartprof.profile.quality import NO_ERRORS, HeldOutSet
 from smartprof.profile.schema import ErrorSummary, HeldOutPoint, Profile, Surface
 from smartprof.profile.surface import SurfaceEvaluator
 from smartprof.stats import Summary
@@ -53,6 +53,12 @@ def error_summary(points: Sequence[HeldOutPoint]) -> ErrorSummary:
     )
 
 
+def held_out_set(verify: Surface, measured: Mapping[Point, Summary]) -> HeldOutSet:
+    """The same with the summary of their errors."""
+    points = held_out_points(verify, measured)
+    return HeldOutSet(errors=error_summary(points), points=points)
+
+
 def strata(points: Sequence[HeldOutPoint], verify: Surface) -> dict[str, ErrorSummary]:
     """Errors apart by kind of pass: small, medium and large, near detected steps, long contexts."""
     longest = verify.domain.context[1] if verify.domain.context else 0
@@ -67,23 +73,6 @@ def strata(points: Sequence[HeldOutPoint], verify: Surface) -> dict[str, ErrorSu
         f"context from {longest // 2}": [x for x in points if x.context >= longest // 2],
     }
     return {name: error_summary(members) for name, members in kinds.items()}
-
-
-def repeatability(
-    one: Mapping[Point, Summary], other: Mapping[Point, Summary]
-) -> Repeatability | None:
-    """How far two sweeps over the same points differ; None if they share no point."""
-    pairs = [(x.median, other[point].median) for point, x in one.items() if point in other]
-    if not pairs:
-        return None
-    first, second = np.array(pairs).T
-    differences = 200 * np.abs(first - second) / (first + second)
-    return Repeatability(
-        shapes=len(pairs),
-        median_pct=float(np.median(differences)),
-        p95_pct=float(np.quantile(differences, 0.95)),
-        max_pct=float(differences.max()),
-    )
 
 
 def with_regret(profile: Profile) -> Profile:

@@ -5,16 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 
 import torch
 
 from smartprof import __version__
-from smartprof.calibrate.fit import fit_surface
+from smartprof.calibrate.clocks import ClockWatch
 from smartprof.calibrate.journal import Journal
-from smartprof.calibrate.plan import Plan, Point, make_plan
-from smartprof.calibrate.quality import error_summary, held_out_points, strata, with_regret
-from smartprof.calibrate.sweep import Bench, Samples, capture, relative_half_width, sweep
+from smartprof.calibrate.judge import judge
+from smartprof.calibrate.measure import Measured
+from smartprof.calibrate.plan import TILES, Plan, Point, make_plan
+from smartprof.calibrate.quality import with_regret
+from smartprof.calibrate.repeats import measure_sweeps, pooled, repeatability, resumed
+from smartprof.calibrate.sweep import Bench, BenchTimings, capture
+from smartprof.calibrate.visits import Samples, Visit
 from smartprof.decode.prompts import bundled_prompts, select_prompts
 from smartprof.decode.target import Target
 from smartprof.device import (
@@ -40,12 +45,9 @@ from smartprof.profile.schema import (
     Provenance,
     Quality,
     SoftwareKey,
-    Surface,
 )
-from smartprof.stats import Summary, summarise
 
 BUSY_LOAD = 1.0  # runnable processes besides ours from which timings are suspect
-NOISY_HALF_WIDTH = 0.05
 MEMORY_SHARE = 0.8  # of the free memory that a calibration may plan for
 
 
@@ -61,7 +63,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Everything that a calibration is made of before it starts."""
+    """Everything that a calibration is made of before it starts.
+
+    budget_seconds: of each sweep. sweeps: 2 to learn how repeatable the timings are.
+    """
 
     device: Device
     model: LoadedModel
@@ -70,6 +75,12 @@ class Calibration:
     budget_seconds: float
     command: str
     execution: Execution = EAGER
+    sweeps: int = 1
+
+    @property
+    def total_seconds(self) -> float:
+        """The budget of all sweeps."""
+        return self.sweeps * self.budget_seconds
 
 
 def profile_key(device: Device, model: LoadedModel, execution: Execution) -> Key:
@@ -93,6 +104,7 @@ def prepare(
     budget_seconds: float | None,
     command: str,
     execution: Execution = EAGER,
+    sweeps: int = 1,
 ) -> Calibration:
     """Plan a calibration for the memory that is free now. Raises InputError if nothing fits."""
     shape = model.source.shape
@@ -106,10 +118,11 @@ def prepare(
         shape.max_context,
         drafter.sources,
         execution.capture_sizes,
+        TILES[device.kind],
     )
     budget = plan.mode.budget_seconds if budget_seconds is None else budget_seconds
     exact = replace(execution, exact_rows=True)
-    return Calibration(device, model, drafter, plan, budget, command, exact)
+    return Calibration(device, model, drafter, plan, budget, command, exact, sweeps)
 
 
 def open_journal(calibration: Calibration, out: Path) -> Journal:
@@ -133,23 +146,43 @@ def run(
     """
     start = time.perf_counter()
     load = load_average()
-    plan = calibration.plan
-    samples: Samples = {x: list(y) for x, y in known.items()}
-    journal.start()
-    bench = _bench(calibration)
+    records = resumed(journal, known, calibration.sweeps)
+    bench = open_bench(calibration)
+    if calibration.execution.name == "cuda_graph":
+        capture(bench, calibration.plan)
+    with NvmlMonitor(calibration.device) as monitor:
+        watch = ClockWatch(monitor.read) if calibration.device.kind == "cuda" else None
+        sweeps = measure_sweeps(
+            calibration.plan,
+            calibration.budget_seconds,
+            BenchTimings(bench),
+            records,
+            _saver(calibration, on_step),
+            watch,
+        )
+    warnings = [
+        *_machine_warnings(calibration.device, load),
+        *(watch.warnings() if watch else []),
+    ]
+    found, seconds = pooled(sweeps), time.perf_counter() - start
+    differences = repeatability([x.samples for x in sweeps])
+    return with_regret(_profile(calibration, found, judge(found, seconds, warnings, differences)))
+
+
+def _saver(
+    calibration: Calibration, on_step: Callable[[Step], None]
+) -> Callable[[Journal, Visit], None]:
+    """What saves a visit, reports it, and refuses one of another execution than was asked for."""
     execution = calibration.execution
-    wanted = execution.name
-    if wanted == "cuda_graph":
-        capture(bench, plan)
-        _require_execution(execution, wanted)
-    for count, visit in enumerate(sweep(bench, plan, known, calibration.budget_seconds), 1):
+    wanted, start, numbers = execution.name, time.perf_counter(), count(1)
+
+    def save(journal: Journal, visit: Visit) -> None:
         _require_execution(execution, wanted)
         journal.add(visit)
-        samples.setdefault(visit.point, []).extend(visit.samples)
         elapsed = time.perf_counter() - start
-        on_step(Step(visit.point, count, elapsed, calibration.budget_seconds))
-    warnings = [*_machine_warnings(calibration.device, load), *_clock_warnings(calibration.device)]
-    return _profile(calibration, samples, time.perf_counter() - start, warnings)
+        on_step(Step(visit.point, next(numbers), elapsed, calibration.total_seconds))
+
+    return save
 
 
 def _require_execution(execution: Execution, wanted: str) -> None:
@@ -161,7 +194,8 @@ def _require_execution(execution: Execution, wanted: str) -> None:
         )
 
 
-def _bench(calibration: Calibration) -> Bench:
+def open_bench(calibration: Calibration) -> Bench:
+    """Target, cache and drafter of a calibration, ready to be timed point by point."""
     model, plan = calibration.model, calibration.plan
     drafter = calibration.drafter
     target = Target(
@@ -189,76 +223,6 @@ def _draft_text(model: LoadedModel) -> list[int]:
     return [token for prompt in prompts for token in tokenizer.encode(prompt.text)]
 
 
-def _profile(
-    calibration: Calibration, samples: Samples, wall_seconds: float, warnings: list[str]
-) -> Profile:
-    summaries = {x: summarise(y) for x, y in samples.items()}
-    plan = calibration.plan
-    verify = _surface("verify", plan, summaries)
-    held_out = held_out_points(verify, {x: summaries[x] for x in plan.held_out})
-    drafter = calibration.drafter
-    profile = Profile(
-        schema_version=SCHEMA_VERSION,
-        created=utc_now(),
-        provenance=Provenance(
-            kind="measured",
-            command=calibration.command,
-            note=calibration.model.transformer.kernels,
-        ),
-        key=profile_key(calibration.device, calibration.model, calibration.execution),
-        verify=verify,
-        plain_decode=_surface("plain_decode", plan, summaries),
-        round_overhead=_surface("round_overhead", plan, summaries),
-        drafters={x: _drafter_costs(drafter, x, plan, summaries) for x in drafter.sources},
-        quality=Quality(
-            held_out=error_summary(held_out),
-            strata=strata(held_out, verify),
-            points=held_out,
-            before_redraw=None,
-            noise_floor_pct=_noise_floor(summaries),
-            repeatability=None,
-            regret=None,
-            outliers=None,
-            drifts=None,
-            wall_seconds=wall_seconds,
-            shapes=len(samples),
-            forwards=sum(len(x) for x in samples.values()),
-            warnings=[*warnings, *_warnings(plan, summaries)],
-        ),
-        acceptance=None,
-        checksum="",
-    )
-    return with_regret(profile)
-
-
-def _drafter_costs(
-    drafter: Drafter, source: str, plan: Plan, summaries: dict[Point, Summary]
-) -> DrafterCosts:
-    return DrafterCosts(
-        digest=drafter.part(source).digest,
-        kind=drafter.part(source).kind,
-        draft_step=_surface("draft_step", plan, summaries, source),
-        draft_catchup=_surface("draft_catchup", plan, summaries, source),
-    )
-
-
-def _surface(
-    quantity: str, plan: Plan, summaries: dict[Point, Summary], source: str = ""
-) -> Surface:
-    points = {
-        (x.batch, x.size, x.context): summaries[x]
-        for x in plan.fitted
-        if (x.quantity, x.source) == (quantity, source)
-    }
-    return fit_surface(quantity, points)
-
-
-def _noise_floor(summaries: dict[Point, Summary]) -> float:
-    """Median half-width of the verify passes' intervals, in percent: no error can be below it."""
-    widths = sorted(relative_half_width(y) for x, y in summaries.items() if x.quantity == "verify")
-    return 100 * widths[len(widths) // 2]
-
-
 def _machine_warnings(device: Device, load: float | None) -> list[str]:
     """What the load before measuring began says."""
     if device.kind != "cpu" or load is None or load <= BUSY_LOAD:
@@ -269,31 +233,31 @@ def _machine_warnings(device: Device, load: float | None) -> list[str]:
     ]
 
 
-def _clock_warnings(device: Device) -> list[str]:
-    """What the GPU says of its clock at the end, hot from the work."""
-    with NvmlMonitor(device) as monitor:
-        reading = monitor.read()
-    warnings = []
-    if reading.thermally_throttled:
-        warnings.append("the GPU was throttled by heat: let it cool and calibrate again")
-    if reading.power_capped:
-        warnings.append("the GPU ran at its power limit: timings are those of a capped clock")
-    if device.kind == "cuda" and reading.clock_events is None:
-        reason = reading.missing.get("clock_events", "unknown")
-        warnings.append(f"throttling could not be read from NVML ({reason})")
-    return warnings
+def _profile(calibration: Calibration, found: Measured, quality: Quality) -> Profile:
+    drafter = calibration.drafter
+    return Profile(
+        schema_version=SCHEMA_VERSION,
+        created=utc_now(),
+        provenance=Provenance(
+            kind="measured",
+            command=calibration.command,
+            note=f"{calibration.model.source.weights}; {calibration.model.transformer.kernels}",
+        ),
+        key=profile_key(calibration.device, calibration.model, calibration.execution),
+        verify=found.surface("verify"),
+        plain_decode=found.surface("plain_decode"),
+        round_overhead=found.surface("round_overhead"),
+        drafters={x: _drafter_costs(drafter, x, found) for x in drafter.sources},
+        quality=quality,
+        acceptance=None,
+        checksum="",
+    )
 
 
-def _warnings(plan: Plan, summaries: dict[Point, Summary]) -> list[str]:
-    warnings = [f"left out: {x}" for x in plan.skipped]
-    noisy = [
-        x
-        for x, y in summaries.items()
-        if x.quantity == "verify" and relative_half_width(y) > NOISY_HALF_WIDTH
-    ]
-    if noisy:
-        warnings.append(
-            f"{len(noisy)} of the verify passes have intervals wider than "
-            f"{100 * NOISY_HALF_WIDTH:.0f} %: use --mode full or a larger --budget"
-        )
-    return warnings
+def _drafter_costs(drafter: Drafter, source: str, found: Measured) -> DrafterCosts:
+    return DrafterCosts(
+        digest=drafter.part(source).digest,
+        kind=drafter.part(source).kind,
+        draft_step=found.surface("draft_step", source),
+        draft_catchup=found.surface("draft_catchup", source),
+    )

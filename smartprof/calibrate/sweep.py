@@ -1,10 +1,10 @@
-"""Timing every point of a plan on the real model, in random order, in several visits."""
+"""What it is to run each kind of point once on the real model."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 
@@ -19,7 +19,7 @@ from smartprof.calibrate.synthetic import (
     WidenedDrafter,
     even_forest,
 )
-from smartprof.calibrate.timing import MIN_SAMPLES, synchronise, time_call, visit
+from smartprof.calibrate.timing import synchronise, time_call
 from smartprof.decode.requests import Progress, Request
 from smartprof.decode.rounds import Decoder
 from smartprof.decode.target import Target
@@ -28,17 +28,10 @@ from smartprof.drafters.calibrated import CalibratedDrafter
 from smartprof.policies.base import Policy
 from smartprof.policies.plain import Plain
 from smartprof.policies.smart import Smart, SmartOptions
-from smartprof.stats import Summary, summarise
 from smartprof.trees.forest import Forest
 from smartprof.trees.packed import pack
 
-Samples = dict[Point, list[float]]
 TARGET_HALF_WIDTH = {"cpu": 0.02, "cuda": 0.005}
-VISITS = 3  # of every point, in different orders: one that fell into a busy moment is outvoted
-DRAFT_VISITS = 2
-SETTLED_SAMPLES = 2 * VISITS
-VERIFY_SECONDS = 0.12  # of one visit; long passes take what their fewest samples take
-DRAFT_SECONDS = 0.03
 MOST_DRAFTED = 4096  # nodes per request: whatever a round of known size needs
 TIMED_STEPS = 2  # the first draft step of a round finds colder caches than the next
 MOST_GROWN = 64  # tokens by which a request grows while its catch-up is timed over and over
@@ -53,36 +46,22 @@ class Bench:
     text: Sequence[int]
 
 
-@dataclass(frozen=True)
-class Visit:
-    """One point, timed once over: seconds of each repetition."""
+class BenchTimings:
+    """Times points on a bench, by the machine's own clock."""
 
-    point: Point
-    samples: tuple[float, ...]
-
-
-def sweep(bench: Bench, plan: Plan, known: Samples, budget_seconds: float) -> Iterator[Visit]:
-    """Time the plan's points until every interval is small enough or the budget is spent.
-
-    Every point gets `VISITS` visits in random order (minutes may lie between them, so that drift
-    shows as spread instead of bias), then the widest intervals get more. `known` holds samples of
-    an earlier, interrupted run: those points start with what they have. Yields after each visit,
-    so that the caller can save it.
-    """
-    samples: Samples = {x: list(known.get(x, [])) for x in plan.fitted + plan.held_out}
-    goal = TARGET_HALF_WIDTH[bench.target.model.device.type]
-    end = time.perf_counter() + budget_seconds
-    fresh = set(samples)
-    widths = _Widths(samples)
-    for point in _schedule(samples, widths, goal, end):
-        seconds = DRAFT_SECONDS if point.quantity.startswith("draft") else VERIFY_SECONDS
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+        self.goal = TARGET_HALF_WIDTH[bench.target.model.device.type]
         # A captured pass may have been dropped since, so that it is captured anew.
-        warm_up = int(point in fresh or bench.target.execution.name == "cuda_graph")
-        found = visit(sampler(bench, point), seconds, warm_up)
-        fresh.discard(point)
-        samples[point] += found
-        widths.forget(point)
-        yield Visit(point, tuple(found))
+        self.warm_again = bench.target.execution.name == "cuda_graph"
+
+    def now(self) -> float:
+        """Seconds of a clock that never goes back."""
+        return time.perf_counter()
+
+    def sampler(self, point: Point) -> Callable[[], float]:
+        """A function that runs the point once."""
+        return sampler(self._bench, point)
 
 
 def capture(bench: Bench, plan: Plan) -> None:
@@ -90,60 +69,6 @@ def capture(bench: Bench, plan: Plan) -> None:
     for point in plan.fitted + plan.held_out:
         if point.quantity == "verify":
             sampler(bench, point)()
-
-
-class _Widths:
-    """Relative half-widths of the points' medians, worked out again only where samples came."""
-
-    def __init__(self, samples: Samples) -> None:
-        self._samples = samples
-        self._known: dict[Point, float] = {}
-
-    def forget(self, point: Point) -> None:
-        """A point has new samples."""
-        self._known.pop(point, None)
-
-    def of(self, point: Point) -> float:
-        """Half-width over median of a point with samples."""
-        if point not in self._known:
-            self._known[point] = relative_half_width(summarise(self._samples[point]))
-        return self._known[point]
-
-
-def _schedule(samples: Samples, widths: _Widths, goal: float, end: float) -> Iterator[Point]:
-    """Each point until it was visited often enough; past the end only those never visited."""
-    order = [x for x in samples for _ in range(_weight(x))]
-    visits = {x: len(y) // MIN_SAMPLES for x, y in samples.items()}
-    rng = np.random.default_rng(0)
-    for wanted in range(1, VISITS + 1):
-        rng.shuffle(order)
-        for point in order:
-            late = time.perf_counter() > end
-            due = _weight(point) * min(wanted, _most_visits(point))
-            if visits[point] < (1 if late else due):
-                visits[point] += 1
-                yield point
-    while time.perf_counter() < end:
-        open_points = [x for x in samples if len(samples[x]) < SETTLED_SAMPLES]
-        widest = max(open_points or samples, key=widths.of)
-        if not open_points and widths.of(widest) <= goal:
-            return
-        yield widest
-
-
-def _weight(point: Point) -> int:
-    """Visits per pass over the points; every speedup is a ratio to plain decoding's seconds."""
-    return 2 if point.quantity == "plain_decode" else 1
-
-
-def _most_visits(point: Point) -> int:
-    """Drafting is timed hundreds of times in a visit, and setting a visit up costs more."""
-    return DRAFT_VISITS if point.quantity.startswith("draft") else VISITS
-
-
-def relative_half_width(summary: Summary) -> float:
-    """Half-width of the median's interval over the median."""
-    return summary.ci_half_width / summary.median
 
 
 def sampler(bench: Bench, point: Point) -> Callable[[], float]:

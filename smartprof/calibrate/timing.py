@@ -1,4 +1,4 @@
-"""Timing one shape: warm up, repeat, stop when the interval is small or the time is spent."""
+"""Seconds of one call on a device."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ import time
 from collections.abc import Callable
 
 import torch
-
-MIN_SAMPLES = 2  # of a visit; a point gets several visits
-MAX_SAMPLES = 200
 
 
 def synchronise(device: torch.device) -> None:
@@ -18,23 +15,21 @@ def synchronise(device: torch.device) -> None:
 
 
 def time_call(run: Callable[[], object], device: torch.device) -> float:
-    """Wall-clock seconds of one call, work on the device included."""
-    synchronise(device)
-    start = time.perf_counter()
+    """Seconds of one call, work on the device included; by the device's own clock if it has one."""
+    if device.type == "cuda":
+        return _between_events(run, device)
+    start = time.perf_counter_ns()
     run()
-    synchronise(device)
-    return time.perf_counter() - start
+    return (time.perf_counter_ns() - start) / 1e9
 
 
-def visit(sample: Callable[[], float], seconds: float, warm_up: int) -> list[float]:
-    """Call `sample` (which returns the seconds it measured) after a warm-up, for about `seconds`.
-
-    At least `MIN_SAMPLES` calls, however long they take, and at most `MAX_SAMPLES`.
-    """
-    for _ in range(warm_up):
-        sample()
-    samples: list[float] = []
-    end = time.perf_counter() + seconds
-    while len(samples) < MIN_SAMPLES or (time.perf_counter() < end and len(samples) < MAX_SAMPLES):
-        samples.append(sample())
-    return samples
+def _between_events(run: Callable[[], object], device: torch.device) -> float:
+    """Between two events of the stream on which `run` replays or launches its work."""
+    with torch.cuda.device(device):
+        torch.cuda.synchronize()
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        run()
+        end.record()
+        end.synchronize()
+        return float(start.elapsed_time(end)) / 1e3

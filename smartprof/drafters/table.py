@@ -17,9 +17,10 @@ from smartprof.drafters.hybrid import HybridDrafter
 from smartprof.drafters.ngram import NgramDrafter
 from smartprof.drafters.shipped import shipped_head
 from smartprof.errors import InputError
-from smartprof.models.eagle3_config import eagle3_shape, is_eagle3, random_shape
+from smartprof.models.eagle3_config import eagle3_shape, is_eagle3
 from smartprof.models.hub import is_hub_id, resolve_hub
 from smartprof.models.json_files import read_json
+from smartprof.models.named_heads import head_for
 from smartprof.models.unsupported import holds_head
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ def _head_maker(
 
     shape, embedding = target.source.shape, target.transformer.embedding
     if choice.path is None:
-        head = random_eagle3(random_shape(shape), embedding)
+        head = random_eagle3(head_for(shape), embedding)
     else:
         config = read_json(choice.path / CONFIG_FILE)
         found = eagle3_shape(config, choice.path.resolve().name, shape)

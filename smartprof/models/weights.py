@@ -27,6 +27,7 @@ DEFAULT_TARGET = "smollm2"
 RANDOM_STD = 0.02
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
+WEIGHT_SUFFIXES = (".safetensors", ".index.json", ".bin", ".pt", ".pth", ".gguf")
 
 Weights = dict[str, torch.Tensor]
 
@@ -37,12 +38,17 @@ class ResolvedModel:
 
     Attributes:
         path: a Hugging Face directory or a GGUF file; None for random weights.
-        shape: read from `path`, or the named shape.
+        shape: read from a `config.json` or GGUF file, or the named shape.
     """
 
     name: str
     path: Path | None
     shape: ModelShape
+
+    @property
+    def weights(self) -> str:
+        """Which weights it runs with; latency does not depend on their values."""
+        return "random weights" if self.path is None else "real weights"
 
     def load(self, dtype: torch.dtype, device: str | torch.device, seed: int = 0) -> Weights:
         """The weights on `device`: from `path`, or random ones made with `seed`."""
@@ -57,7 +63,8 @@ def resolve_target(name_or_dir: str = DEFAULT_TARGET) -> ResolvedModel:
     Args:
         name_or_dir: the name of a fetched model (`smollm2`), a Hugging Face directory, a `.gguf`
             file, a Hub id (`owner/name`, `owner/name@revision`), or `shape:NAME` for random weights
-            of a named shape.
+            of a named shape. A directory or Hub id that has `config.json` but no weights stands for
+            random weights of its shape.
 
     Raises:
         ModelError: nothing of that name, or its config cannot be used.
@@ -71,6 +78,8 @@ def resolve_target(name_or_dir: str = DEFAULT_TARGET) -> ResolvedModel:
         path, name = resolve_hub(name_or_dir), name_or_dir.partition("@")[0].rpartition("/")[2]
     if os.path.isdir(path):
         shape = read_shape(path, name)
+        if not _holds_weights(path):
+            return ResolvedModel(name=shape.name, path=None, shape=shape)
     elif os.path.isfile(path) and path.suffix == ".gguf":
         shape = GgufFile(path).shape
     else:
@@ -79,6 +88,11 @@ def resolve_target(name_or_dir: str = DEFAULT_TARGET) -> ResolvedModel:
             f"config.json, a .gguf file, a Hub id (owner/name), or {SHAPE_PREFIX}NAME"
         )
     return ResolvedModel(name=shape.name, path=path, shape=shape)
+
+
+def _holds_weights(folder: Path) -> bool:
+    """Whether there are weights of any format, so that those we cannot read are refused by name."""
+    return any(next(folder.glob(f"*{x}"), None) is not None for x in WEIGHT_SUFFIXES)
 
 
 def load_weights(

@@ -13,7 +13,7 @@ from smartprof.profile.schema import SCHEMA_VERSION, Quantity
 
 VERSION = "schema_version"
 INTERVALS = ("free_tokens_10_interval", "free_tokens_50_interval")
-QUALITY = ("before_redraw", "repeatability", "regret", "outliers", "drifts")
+QUALITY = ("first_draw", "repeatability", "regret", "outliers", "drifts")
 
 
 def migrated(document: dict[str, Any]) -> dict[str, Any]:

@@ -94,15 +94,15 @@ class DecisionRegret(_Part):
 class Quality(_Part):
     """How good the profile is, and what it took. Null where nothing was measured.
 
-    before_redraw: where `held_out` is a second set, drawn after the first one failed and the plan
-    was refined: that first set, predicted by the fit before. outliers: samples marked as such, and
-    kept. drifts: times that the sentinel shape had moved and its neighbours were measured again.
+    first_draw: where `held_out` is a second set, drawn after a first one failed and shapes were
+    added: that first set, by the same fit. outliers: samples marked as such, and kept. drifts:
+    times that the sentinel shape had moved and its neighbours were measured again.
     """
 
     held_out: ErrorSummary
     strata: dict[Name, ErrorSummary]
     points: list[HeldOutPoint]
-    before_redraw: HeldOutSet | None
+    first_draw: HeldOutSet | None
     noise_floor_pct: Percent | None
     repeatability: Repeatability | None
     regret: DecisionRegret | None
@@ -118,7 +118,7 @@ UNMEASURED = Quality(
     held_out=NO_ERRORS,
     strata={},
     points=[],
-    before_redraw=None,
+    first_draw=None,
     noise_floor_pct=None,
     repeatability=None,
     regret=None,

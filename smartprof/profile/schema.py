@@ -6,7 +6,7 @@ History of the format (`schema_version`; integers, never reused):
 
 1   First version. Five quantities as surfaces of anchors and knots, key, provenance, quality;
     `acceptance` is reserved and always null.
-2   Intervals of free tokens per curve. In `quality`: the held-out set before a redraw,
+2   Intervals of free tokens per curve. In `quality`: a first held-out draw that failed,
     repeatability, decision regret, counts of outliers and drifts. Seconds follow as before.
 """
 

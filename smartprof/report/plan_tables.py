@@ -14,38 +14,52 @@ from smartprof.profile.cost import CostModel
 
 CAPTION = (
     "tokens per request and round, the target's own included; speedup over plain decoding, both "
-    "modelled by the profile; 95 %: from the intervals of its seconds and {counts}"
+    "modelled by the profile; 95 %: {intervals}"
 )
 
 
 def plan_heading(costs: CostModel, plan: Plan) -> str:
     """What the plan holds for, and what it rests on."""
     profile, key = costs.profile, costs.profile.key
+    kind = profile.provenance.kind
+    origin = f"a profile {kind} {profile.created}"
+    if kind == "analytic":
+        origin = f"an ANALYTIC profile of {profile.created}, in which nothing was measured"
     return (
         f"{plan.family} settings for {key.target.name} ({key.dtype}, {key.execution}) with "
-        f"{costs.drafter} on {key.device.name}: modelled by a profile {profile.provenance.kind} "
-        f"{profile.created}; {plan.acceptance.heading}"
+        f"{costs.drafter} on {key.device.name}: modelled by {origin}; {plan.acceptance.heading}"
     )
 
 
-def plan_table(plan: Plan) -> Table:
-    """One line per context and batch."""
+def plan_table(plan: Plan, analytic: bool = False) -> Table:
+    """One line per context and batch. analytic: the profile's seconds have no intervals."""
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in ("context", "batch", "setting", "tokens", "round", "speedup", "95 %", "seconds"):
         table.add_column(name, justify="left" if name in ("setting", "seconds") else "right")
     for context in plan.contexts:
         for cell in plan.at(context):
-            table.add_row(*_cells(cell))
+            table.add_row(*_cells(cell, uncertain(plan, analytic)))
         table.add_section()
-    counted = plan.acceptance.tried is not None
-    counts = (
-        "the acceptance's counts" if counted else "not from the acceptance, which has no counts"
-    )
-    table.caption = CAPTION.format(counts=counts)
+    table.caption = CAPTION.format(intervals=_intervals(plan, analytic))
     return table
 
 
-def _cells(cell: Cell) -> list[str]:
+def uncertain(plan: Plan, analytic: bool) -> bool:
+    """Whether anything is known of how far the speedups may be off."""
+    return not analytic or plan.acceptance.tried is not None
+
+
+def _intervals(plan: Plan, analytic: bool) -> str:
+    counted = plan.acceptance.tried is not None
+    if analytic:
+        return f"unknown, the seconds are estimates{'; from counts alone' if counted else ''}"
+    counts = (
+        "the acceptance's counts" if counted else "not from the acceptance, which has no counts"
+    )
+    return f"from the intervals of its seconds and {counts}"
+
+
+def _cells(cell: Cell, uncertain: bool) -> list[str]:
     chosen = cell.chosen
     kept = chosen.setting != cell.fastest.setting
     return [
@@ -55,7 +69,7 @@ def _cells(cell: Cell) -> list[str]:
         f"{chosen.tokens:.2f}",
         seconds_text(chosen.parts.total),
         ratio_text(chosen.speedup),
-        f"{cell.low:.2f}-{cell.high:.2f}" if cell.pays else "-",
+        f"{cell.low:.2f}-{cell.high:.2f}" if cell.pays and uncertain else "-",
         cell.tier,
     ]
 
@@ -92,9 +106,13 @@ def _runs(chosen: Sequence[int], batches: Sequence[int]) -> str:
     return ", ".join(texts)
 
 
-def explanation(cell: Cell) -> list[str]:
-    """A decision in lines: its seconds by part, its tokens, and what came second."""
+def explanation(cell: Cell, uncertain: bool = True) -> list[str]:
+    """A decision in lines: its seconds by part, its tokens, and what came second.
+
+    uncertain: whether the cell's interval tells anything.
+    """
     chosen, other = cell.chosen, cell.runner_up
+    interval = f" (95 % {cell.low:.2f}-{cell.high:.2f})" if uncertain else ""
     lines = [
         f"batch {cell.batch}, context {cell.context:g}: {chosen.setting}",
         *_priced_lines(chosen, cell.batch),
@@ -102,7 +120,7 @@ def explanation(cell: Cell) -> list[str]:
     if cell.pays:
         lines.append(
             f"  plain round {seconds_text(cell.plain_seconds)}, so the speedup is "
-            f"{ratio_text(chosen.speedup)} (95 % {cell.low:.2f}-{cell.high:.2f})"
+            f"{ratio_text(chosen.speedup)}{interval}"
         )
     lines.append(f"  the least certain of these seconds is {cell.tier}")
     if chosen.setting != cell.fastest.setting:

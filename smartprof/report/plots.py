@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from smartprof.calibrate.fit import roofline_seconds
 from smartprof.errors import InputError
 from smartprof.profile.atomic import write_atomically
-from smartprof.profile.schema import Curve, Profile, Surface
+from smartprof.profile.schema import Curve, Profile
 
 DPI = 150
 MILLISECONDS = 1e3
@@ -31,7 +31,7 @@ def plot_surfaces(profile: Profile, path: Path) -> None:
     )
     for axes, context in zip(panels[0], contexts, strict=True):
         for index, curve in enumerate(x for x in profile.verify.curves if x.context == context):
-            _draw_curve(axes, profile.verify, curve, f"C{index}")
+            _draw_curve(axes, profile, curve, f"C{index}")
         axes.set_title(f"context {context}")
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
@@ -48,9 +48,10 @@ def plot_surfaces(profile: Profile, path: Path) -> None:
     save_figure(figure, path)
 
 
-def _draw_curve(axes: Axes, surface: Surface, curve: Curve, colour: str) -> None:
+def _draw_curve(axes: Axes, profile: Profile, curve: Curve, colour: str) -> None:
     place = (curve.batch, curve.context)
-    anchors = [x for x in surface.anchors if (x.batch, x.context) == place]
+    anchors = [x for x in profile.verify.anchors if (x.batch, x.context) == place]
+    rests_on = "measured, interpolated" if anchors else profile.provenance.kind
     axes.errorbar(
         [x.size for x in anchors],
         [MILLISECONDS * x.seconds for x in anchors],
@@ -58,7 +59,7 @@ def _draw_curve(axes: Axes, surface: Surface, curve: Curve, colour: str) -> None
         fmt="o",
         ms=4,
         color=colour,
-        label=f"batch {curve.batch}: measured, interpolated",
+        label=f"batch {curve.batch}: {rests_on}",
     )
     sizes = np.array([x.size for x in curve.knots])
     seconds = np.array([x.seconds for x in curve.knots])

@@ -24,13 +24,13 @@ def quality_sentences(profile: Profile) -> list[str]:
 
 
 def _first_set(profile: Profile) -> list[str]:
-    before = profile.quality.before_redraw
-    if before is None:
+    first = profile.quality.first_draw
+    if first is None:
         return []
-    mean, p95 = (percent_text(x) for x in (before.errors.mean_abs_pct, before.errors.p95_abs_pct))
+    mean, p95 = (percent_text(x) for x in (first.errors.mean_abs_pct, first.errors.p95_abs_pct))
     return [
-        f"the held-out points above are a second set: on a first one of {before.errors.count} the "
-        f"fit before was off by {mean} (mean), {p95} (p95), and the plan was refined"
+        f"the held-out passes above are a second draw: a first one of {first.errors.count} failed, "
+        f"so shapes were added; the same fit is off on it by {mean} (mean), {p95} (p95)"
     ]
 
 

@@ -27,7 +27,8 @@ def answer_one(
 ) -> str:
     """One line: seconds, and how they were found."""
     found = _predict(_costs(profile, drafter, quantity), quantity, batch, tokens, context)
-    return f"{found.seconds:.9g} s ({seconds_text(found.seconds)}), {found.tier}"
+    origin = "" if found.provenance == "measured" else f", {found.provenance} profile"
+    return f"{found.seconds:.9g} s ({seconds_text(found.seconds)}), {found.tier}{origin}"
 
 
 def answer_queries(profile: Profile, drafter: str, path: Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
@@ -57,22 +58,27 @@ def verify_table(profile: Profile) -> Table:
         table.add_column(name, justify="right")
     for curve in profile.verify.curves:
         table.add_row(str(curve.batch), str(curve.context), *_cells(profile, curve), *_knees(curve))
+    marks = "* measured; others lie on the fitted curve; - outside the curve"
+    if not profile.verify.anchors:
+        marks = f"{profile.provenance.kind.upper()}: nothing here was measured; - outside the curve"
     table.caption = (
-        "* measured; others lie on the fitted curve; - outside the curve; free: tokens within 10 or "
-        "50 % of the first, with a 95 % interval"
+        f"{marks}; free: tokens within 10 or 50 % of the first, with a 95 % interval where one was "
+        "estimated"
     )
     return table
 
 
 def _cells(profile: Profile, curve: Curve) -> list[str]:
-    knots = {x.size: x.seconds for x in curve.knots}
+    sizes, seconds = [x.size for x in curve.knots], [x.seconds for x in curve.knots]
     measured = {
         x.size
         for x in profile.verify.anchors
         if (x.batch, x.context) == (curve.batch, curve.context)
     }
     return [
-        f"{milliseconds_text(knots[x])}{'*' if x in measured else ''}" if x in knots else MISSING
+        f"{milliseconds_text(float(np.interp(x, sizes, seconds)))}{'*' if x in measured else ''}"
+        if sizes[0] <= x <= sizes[-1]
+        else MISSING
         for x in SHOWN_SIZES
     ]
 

@@ -139,7 +139,7 @@ def _unacceptable(text: str) -> dict[str, tuple[str, str]]:
 def of_version_1(document: dict[str, Any]) -> dict[str, Any]:
     """The same without what version 2 added."""
     found = json.loads(json.dumps(document)) | {"schema_version": 1}
-    for name in ("before_redraw", "repeatability", "regret", "outliers", "drifts"):
+    for name in ("first_draw", "repeatability", "regret", "outliers", "drifts"):
         del found["quality"][name]
     owners = [found, *found["drafters"].values()]
     surfaces = [x[y] for x in owners for y in AXES if y in x]

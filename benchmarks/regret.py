@@ -1,0 +1,112 @@
+"""What choosing trees by a quick profile loses on a device that was measured densely.
+
+    smartprof calibrate --gpu cpu --mode quick --out quick.json
+    smartprof calibrate --gpu cpu --mode full --budget 600 --out truth.json
+    python benchmarks/regret.py --profile quick.json --truth truth.json
+
+Takes the second profile for the truth. At every batch and context that both cover, for each assumed
+acceptance and each drafter that both price, the best of plain decoding, chains and EAGLE-2's trees
+by the first profile is priced by the second and compared with the best by the second. Prints the
+regret over all decisions, by batch, and the worst ones; beside it the estimate that the first
+profile holds of itself. Both profiles are noisy: where the truth errs, so does the regret. Needs no
+model.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+import numpy as np
+
+from smartprof.format import percent_text
+from smartprof.planning.decisions import CURVES, Decision, compare_decisions
+from smartprof.planning.regret import estimated_regret
+from smartprof.planning.sources.table import read_acceptance
+from smartprof.profile.cost import CostModel
+from smartprof.profile.files import find_profile, load_profile
+from smartprof.profile.keys import compare_keys
+from smartprof.profile.quality import DecisionRegret
+from smartprof.profile.schema import Profile
+
+BAR_MEAN_PCT, BAR_MAX_PCT = 1.0, 5.0
+WORST = 5  # decisions shown
+
+
+def main() -> None:
+    """Parse, decide, print."""
+    asked = parse()
+    profile, truth = (load_profile(find_profile(x)) for x in (asked.profile, asked.truth))
+    for line in differences(profile, truth):
+        print(f"warning: {line}")
+    found = judged(profile, truth, asked.acceptance.split(","))
+    if not found:
+        raise SystemExit("expected profiles with a drafter in common, got none")
+    for line in report(found, profile.quality.regret or estimated_regret(profile)):
+        print(line)
+
+
+def parse(command: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options, of the command line unless told otherwise."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--profile", required=True, help="the one that chooses")
+    parser.add_argument("--truth", required=True, help="the one that is believed")
+    parser.add_argument("--acceptance", default=",".join(CURVES))
+    return parser.parse_args(command)
+
+
+def differences(profile: Profile, truth: Profile) -> list[str]:
+    """Why the second may be no truth about the first's device."""
+    match = compare_keys(profile.key, truth.key)
+    return [*match.modelled, *match.refused, *match.warnings]
+
+
+def judged(profile: Profile, truth: Profile, acceptance: Sequence[str]) -> list[Decision]:
+    """Every decision of the first profile, by the second."""
+    curves = [read_acceptance(x) for x in acceptance]
+    shared = [x for x in profile.drafters if x in truth.drafters]
+    return [
+        y
+        for x in shared
+        for y in compare_decisions(CostModel(profile, x), CostModel(truth, x), curves)
+    ]
+
+
+def report(decisions: Sequence[Decision], estimate: DecisionRegret | None) -> list[str]:
+    """Lines for the terminal."""
+    regrets = np.array([x.cost_percent for x in decisions])
+    lines = [f"{summary('all', regrets)}; {sum(x.changes for x in decisions)} decisions differ"]
+    for batch in sorted({x.batch for x in decisions}):
+        lines.append(summary(f"batch {batch}", regrets[[x.batch == batch for x in decisions]]))
+    worst = sorted(decisions, key=lambda x: -x.cost_percent)[:WORST]
+    lines += [decision_line(x) for x in worst if x.changes]
+    if estimate is not None:
+        lines.append(
+            f"its own estimate, of noise alone: mean {percent_text(estimate.mean_pct, 2)}, "
+            f"p95 {percent_text(estimate.p95_pct, 2)}, max {percent_text(estimate.max_pct, 2)}"
+        )
+    within = regrets.mean() <= BAR_MEAN_PCT and regrets.max() <= BAR_MAX_PCT
+    bars = f"mean {BAR_MEAN_PCT:g} %, max {BAR_MAX_PCT:g} %"
+    return [*lines, f"{'within' if within else 'ABOVE'} the bars: {bars}"]
+
+
+def summary(name: str, regrets: np.ndarray) -> str:
+    """Regret over some decisions."""
+    p95, most = float(np.quantile(regrets, 0.95)), float(regrets.max())
+    return (
+        f"{name}: regret mean {percent_text(float(regrets.mean()), 2)}, "
+        f"p95 {percent_text(p95, 2)}, max {percent_text(most, 2)} over {len(regrets)} decisions"
+    )
+
+
+def decision_line(decision: Decision) -> str:
+    """One decision that was not the best."""
+    return (
+        f"  {percent_text(decision.cost_percent, 2)}: batch {decision.batch}, context "
+        f"{decision.context:g}, {decision.drafter}, {decision.acceptance}: {decision.by_one} "
+        f"instead of {decision.by_other}"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from smartprof.planning.decisions import CURVES
+from smartprof.planning.regret import estimated_regret
+from smartprof.profile.files import save_profile
+from tests.profiles import bent, make_profile
+
+
+@pytest.fixture(scope="module")
+def benchmark() -> ModuleType:
+    path = Path(__file__).parents[1] / "benchmarks" / "regret.py"
+    spec = spec_from_file_location("regret_benchmark", path)
+    assert spec is not None and spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def steep(batch: int, size: int, context: int) -> float:
+    """Like `bent`, but every token costs: long drafts do not pay."""
+    return bent(batch, size, context) + 0.01 * size
+
+
+def test_a_profile_loses_nothing_against_itself(benchmark: ModuleType) -> None:
+    profile = make_profile()
+    found = benchmark.judged(profile, profile, CURVES)
+    assert len(found) == 3 * len(CURVES) * 4
+    lines = benchmark.report(found, estimated_regret(profile))
+    assert lines[0] == (
+        "all: regret mean 0.00 %, p95 0.00 %, max 0.00 % over 36 decisions; 0 decisions differ"
+    )
+    assert len(lines) == 1 + 4 + 2
+    assert lines[-2].startswith("its own estimate, of noise alone: mean 0.00 %")
+    assert lines[-1].startswith("within the bars")
+
+
+def test_a_profile_that_misses_a_slope_loses_and_the_worst_decision_is_told(
+    benchmark: ModuleType,
+) -> None:
+    found = benchmark.judged(make_profile(), make_profile(steep), CURVES)
+    lines = benchmark.report(found, None)
+    worst = max(x.cost_percent for x in found)
+    assert worst > benchmark.BAR_MAX_PCT
+    assert lines[-1].startswith("ABOVE the bars")
+    assert lines[5].startswith(f"  {worst:.2f} %: batch ")
+
+
+def test_the_command_reads_two_files_and_warns_where_their_keys_differ(
+    benchmark: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    profile = make_profile(half_width=0.01)
+    software = profile.key.software.model_copy(update={"torch": "9.9"})
+    other = profile.model_copy(
+        update={"key": profile.key.model_copy(update={"software": software})}
+    )
+    save_profile(profile, tmp_path / "quick.json")
+    save_profile(other, tmp_path / "truth.json")
+    paths = ["--profile", str(tmp_path / "quick.json"), "--truth", str(tmp_path / "truth.json")]
+    monkeypatch.setattr(sys, "argv", ["regret.py", *paths])
+    benchmark.main()
+    first, *rest = capsys.readouterr().out.splitlines()
+    assert first.startswith("warning: software torch: ")
+    assert rest[-1].startswith("within the bars")

@@ -1,0 +1,195 @@
+"""The whole plan on a device whose law is known: what sixty shapes find out about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from smartprof.calibrate.fit import fit_roofline, roofline_seconds
+from smartprof.calibrate.measure import Measured, measure
+from smartprof.calibrate.plan import MODES, Plan, Point, make_plan
+from smartprof.calibrate.visits import Visit
+from smartprof.models.shapes import named_shape
+from smartprof.profile.schema import Curve
+from smartprof.profile.surface import SurfaceEvaluator
+from smartprof.stats import summarise
+from tests.synthetic_device import QUIET, STEPS, Disturbance, SyntheticDevice, truth
+
+SEEDS = range(6)
+HELD_OUT_GOAL = 2.0  # percent
+POWERS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+@dataclass(frozen=True)
+class Swept:
+    """One calibration of the synthetic device."""
+
+    measured: Measured
+    visits: list[Visit]
+    device: SyntheticDevice
+
+    @property
+    def base(self) -> Curve:
+        """The densest curve."""
+        curves = self.measured.surface("verify").curves
+        return next(x for x in curves if x.place == self.measured.plan.base)
+
+    @property
+    def base_sizes(self) -> list[int]:
+        """Sizes of the base curve that were measured."""
+        batch, context = self.measured.plan.base
+        return sorted(
+            x.size
+            for x in self.measured.fitted
+            if (x.quantity, x.batch, x.context) == ("verify", batch, context)
+        )
+
+
+def plan_of(mode: str) -> Plan:
+    return make_plan(mode, named_shape("SmolLM2-135M"), 1 << 50, 4, 8192, ("ngram",))
+
+
+def swept(seed: int, mode: str = "quick", disturbance: Disturbance = Disturbance()) -> Swept:
+    device, visits = SyntheticDevice(seed, disturbance), []
+    found = measure(plan_of(mode), MODES[mode].budget_seconds, device, {}, visits.append)
+    return Swept(found, visits, device)
+
+
+@pytest.fixture(scope="module", params=SEEDS)
+def quick(request: pytest.FixtureRequest) -> Swept:
+    return swept(request.param)
+
+
+def errors(predict: Callable[[Point], float], points: list[Point]) -> NDArray[np.float64]:
+    """Percent of the true seconds."""
+    return np.array([100 * abs(predict(x) / truth(x) - 1) for x in points])
+
+
+def predictor(found: Measured) -> Callable[[Point], float]:
+    evaluator = SurfaceEvaluator(found.surface("verify"))
+    return lambda x: float(evaluator.seconds(x.batch, [x.size], x.context)[0])
+
+
+def held_out(plan: Plan) -> list[Point]:
+    """The plan's own, and those of full mode that it did not measure."""
+    return [*plan.held_out, *plan_of("full").held_out[:20]]
+
+
+def located(steps: list[int], sizes: list[int]) -> list[int]:
+    """True steps that lie between the measured neighbours of a step that was found."""
+    found = []
+    for step in STEPS:
+        low = max(x for x in sizes if x < step)
+        high = min(x for x in sizes if x >= step)
+        found += [step] if any(low < x <= high for x in steps) else []
+    return found
+
+
+def test_sixty_shapes_predict_the_rest_within_two_percent(quick: Swept) -> None:
+    found = quick.measured
+    assert len(found.fitted) <= 60
+    inside = [x for x in held_out(found.plan) if x.context <= 1024]
+    assert errors(predictor(found), inside).mean() <= HELD_OUT_GOAL
+    assert quick.device.now() <= 1.1 * MODES["quick"].budget_seconds
+
+
+def test_every_step_is_found_between_its_measured_neighbours_and_no_other(quick: Swept) -> None:
+    steps, sizes = quick.base.steps, quick.base_sizes
+    assert located(steps, sizes) == list(STEPS)
+    assert len(steps) == len(STEPS)
+    exactly = set(steps) & set(STEPS)
+    assert len(exactly) >= len(STEPS) - 1
+
+
+def test_the_fall_is_kept(quick: Swept) -> None:
+    """It lies at 105: 112 tokens are cheaper than 104 would be if time only rose."""
+    knots = {x.size: x.seconds for x in quick.base.knots}
+    sizes = [x for x in quick.base_sizes if 64 < x < 129]
+    assert any(knots[y] < knots[x] for x, y in zip(sizes, sizes[1:], strict=False)) or (
+        min(knots[x] / truth(Point("verify", 1, x, 64)) for x in sizes) > 0.97
+    )
+
+
+def test_measured_points_are_returned_exactly(quick: Swept) -> None:
+    predict = predictor(quick.measured)
+    for point, summary in quick.measured.fitted.items():
+        if point.quantity == "verify":
+            assert predict(point) == summary.median
+
+
+def by_hinge_over_powers_of_two(seed: int) -> Callable[[Point], float]:
+    """What is often done: ten sizes, a roofline, and a straight line in batch times context."""
+    device = SyntheticDevice(seed)
+
+    def timed(batch: int, size: int, context: int) -> float:
+        sample = device.sampler(Point("verify", batch, size, context))
+        return summarise([sample() for _ in range(30)]).median
+
+    seconds = np.array([timed(1, x, 64) for x in POWERS])
+    roofline = fit_roofline(np.array(POWERS, float), seconds)
+    assert roofline is not None
+    per_slot = (timed(16, 16, 1024) - timed(16, 16, 64)) / (16 * 960)
+    return lambda x: (
+        float(roofline_seconds(roofline, np.array([float(x.size)]))[0])
+        + max(0.0, per_slot * (x.batch * x.context - 64))
+    )
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_powers_of_two_and_a_hinge_do_not(seed: int) -> None:
+    """Negative control: the same held-out points, more samples for each measured shape."""
+    inside = [x for x in held_out(plan_of("quick")) if x.context <= 1024]
+    assert errors(by_hinge_over_powers_of_two(seed), inside).mean() > HELD_OUT_GOAL
+
+
+def test_powers_of_two_leave_steps_unlocated() -> None:
+    points = {(1, x, 64): summarise([truth(Point("verify", 1, x, 64))] * 3) for x in POWERS}
+    from smartprof.calibrate.fit import fit_surface
+
+    steps = fit_surface("verify", points).curves[0].steps
+    assert len(located(steps, list(POWERS))) < len(STEPS)
+
+
+def test_visits_in_a_busy_spell_are_made_again() -> None:
+    spell = Disturbance(spell=(20.0, 24.0), spell_factor=1.3, swing=0.0)
+    found = swept(1, disturbance=spell)
+    replaced = [x for x in found.visits if x.replaced]
+    assert replaced
+    undisturbed = errors(predictor(found.measured), list(found.measured.plan.held_out))
+    assert undisturbed.mean() <= HELD_OUT_GOAL
+    assert found.measured.warnings == []
+
+
+def test_a_pace_that_never_comes_back_is_reported() -> None:
+    found = swept(1, disturbance=Disturbance(spell=(20.0, 1e9), spell_factor=1.3, swing=0.0))
+    assert any("changed its pace" in x for x in found.measured.warnings)
+
+
+def test_a_quiet_device_is_left_alone_once_it_is_known() -> None:
+    found = swept(0, disturbance=QUIET)
+    assert found.device.now() < MODES["quick"].budget_seconds / 2
+    assert not any(x.replaced for x in found.visits)
+    assert errors(predictor(found.measured), list(found.measured.plan.held_out)).mean() < 1.0
+
+
+def test_the_same_seed_is_measured_the_same_way() -> None:
+    assert swept(2).visits == swept(2).visits
+
+
+def test_an_interrupted_sweep_goes_on_with_the_shapes_that_it_had_added() -> None:
+    whole = swept(3)
+    half = {}
+    for visit in whole.visits[: len(whole.visits) // 2]:
+        half.setdefault(visit.point, []).extend(visit.samples)
+    added = set(half) - set(whole.measured.plan.fitted + whole.measured.plan.held_out)
+    assert added
+    resumed = measure(plan_of("quick"), 40.0, SyntheticDevice(4), half, lambda _: None)
+    assert added <= set(resumed.fitted)
+    assert len(resumed.fitted) <= 60
+    for point, samples in half.items():
+        if point != resumed.plan.sentinel:
+            assert resumed.samples[point][: len(samples)] == samples
