@@ -239,9 +239,9 @@ def test_predict_answers_every_quantity_of_a_csv_in_its_order(place: Place) -> N
     queries = [
         ("verify", "1", "8", "64", "a"),
         ("plain_decode", "4", "", "64", "b"),
-        ("round_overhead", "4", "64", "", "c"),
+        ("round_overhead", "16", "256", "", "c"),
         ("draft_step", "1", "4", "100.5", "d"),
-        ("draft_catchup", "4", "16", "64", "e"),
+        ("draft_catchup", "16", "128", "64", "e"),
     ]
     path = place.folder / "q.csv"
     rows = [",".join(x) for x in (("quantity", "batch", "tokens", "context", "name"), *queries)]
