@@ -139,6 +139,14 @@ def calibrate(
     ] = 1,
     dtype: Dtype = None,
     execution: Execution = "auto",
+    layers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Time so many layers and twice as many (random weights) and extrapolate by depth; "
+            "default: as many as fit, if the model does not.",
+        ),
+    ] = None,
     path: Annotated[Path, typer.Option("--out", help="The profile to write.")] = Path(
         "profile.json"
     ),
@@ -156,10 +164,10 @@ def calibrate(
     """Measure this device and write its profile."""
     from smartprof.calibrate.run import open_journal, prepare
     from smartprof.calibrate.run import run as measure
+    from smartprof.calibrate.slicing import load_for_timing
     from smartprof.device import describe_device, resolve_device
     from smartprof.drafters.table import choose_drafter, drafter_maker
     from smartprof.models.execution import choose_execution, open_execution
-    from smartprof.models.loading import load_model
     from smartprof.profile.files import save_profile
     from smartprof.report.json_files import require_writable
 
@@ -169,10 +177,9 @@ def calibrate(
     found = resolve_device(gpu)
     choose_execution(execution, found.kind)
     err.print(describe_device(found, gpu), soft_wrap=True)
-    model = load_model(target, found, dtype)
+    model = load_for_timing(target, found, dtype, layers)
     err.print(
-        f"loaded {model.source.name} ({model.dtype}, {model.source.weights}) in "
-        f"{model.load_seconds:.1f} s"
+        f"loaded {model.source.name} ({model.dtype}, {model.weights}) in {model.load_seconds:.1f} s"
     )
     opened = open_execution(execution, model.transformer, lambda x: err.print(x, soft_wrap=True))
     made = drafter_maker(choice, model, opened)()

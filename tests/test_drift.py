@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from smartprof.calibrate.drift import ACCEPTED, PATIENCE, PaceKeeper
+from smartprof.calibrate.drift import ACCEPTED, FIRST, PaceKeeper
 from smartprof.calibrate.plan import Point
 from smartprof.calibrate.visits import Visit, add_visit
 
+PATIENCE = 26.0  # ten visits at a strange pace
 SENTINEL = Point("verify", 1, 8, 64)
 
 
@@ -18,8 +19,8 @@ def ordinary(size: int) -> Visit:
 
 
 def settled() -> PaceKeeper:
-    keeper = PaceKeeper(0.05)
-    for _ in range(3):
+    keeper = PaceKeeper(0.05, PATIENCE)
+    for _ in range(FIRST):
         assert keeper.check(sentinel(1.0)) == []
     return keeper
 
@@ -47,23 +48,32 @@ def test_visits_between_a_steady_and_a_strange_pace_are_made_again_when_it_is_ba
     assert keeper.check(sentinel(1.0)) == []
 
 
-def test_a_faster_pace_is_as_strange_as_a_slower_one() -> None:
+def test_a_faster_pace_is_strange_at_first_and_usual_once_it_stays() -> None:
     keeper = settled()
-    keeper.check(sentinel(0.8))
-    assert keeper.waiting
+    for _ in range(ACCEPTED):
+        assert not keeper.shifts
+        keeper.check(sentinel(0.8))
+    assert (keeper.waiting, keeper.shifts) == (False, 1)
+    assert keeper.check(sentinel(0.81)) == []
+    assert not keeper.waiting
+
+
+def test_one_strange_visit_among_the_first_decides_nothing() -> None:
+    keeper = PaceKeeper(0.05, PATIENCE)
+    for pace in (1.0, 9.0, 1.01):
+        keeper.check(sentinel(pace))
+    keeper.check(sentinel(1.02))
+    assert keeper.spells == 0
 
 
 def test_patience_ends_and_the_new_pace_is_usual_then() -> None:
     keeper = settled()
-    for _ in range(PATIENCE):
-        assert keeper.waiting or keeper.spells == 0
+    for _ in range(10):
+        assert keeper.shifts == 0
         keeper.check(sentinel(1.3))
     assert (keeper.waiting, keeper.shifts, keeper.spells) == (False, 1, 1)
     assert keeper.check(sentinel(1.31)) == []
     assert "changed its pace" in keeper.warnings()[0]
-    for _ in range(ACCEPTED):  # no patience is left for a second change
-        keeper.check(sentinel(1.0))
-    assert keeper.shifts == 2
 
 
 def test_what_is_replaced_counts_no_longer() -> None:

@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from smartprof.calibrate.clocks import ClockWatch
-from smartprof.calibrate.drift import PaceKeeper
+from smartprof.calibrate.drift import FIRST, PaceKeeper
 from smartprof.calibrate.plan import Plan, Point
 from smartprof.calibrate.refine import next_point
 from smartprof.calibrate.stopping import StoppingRule, relative_half_width
@@ -32,6 +32,7 @@ WARM_SECONDS = 0.04  # before the first visit of a point
 SENTINEL_EVERY = 8  # visits
 HOT_RETRIES = 3
 DOUBTFUL = 0.08  # relative half-width with which a point must not steer
+PATIENCE = 0.15  # share of the budget in which another pace is waited out
 PACE_TOLERANCE = 4.0  # goals by which the sentinel may stray
 
 
@@ -92,7 +93,7 @@ class Sweep:
         self.plan, self.goal = plan, timings.goal
         self.samples: Samples = {x: list(y) for x, y in known.items()}
         self.spent_seconds = 0.0
-        self.pace = PaceKeeper(PACE_TOLERANCE * timings.goal)
+        self.pace = PaceKeeper(PACE_TOLERANCE * timings.goal, PATIENCE * budget_seconds)
         self._timings, self._watch = timings, watch
         self._rule = StoppingRule(timings.goal)
         # A run that was interrupted may have added points.
@@ -110,6 +111,9 @@ class Sweep:
 
     def measure(self) -> Iterator[Visit]:
         """Every visit of a whole sweep, so that the caller can save each before the next begins."""
+        if not self._late(self.plan.sentinel):
+            for _ in range(FIRST):
+                yield from self._keep_pace()
         for wanted in range(1, FIRST_VISITS + 1):
             yield from self._round(wanted)
         yield from self._refine(self.plan.mode.shapes)
