@@ -82,7 +82,7 @@ def report(decisions: Sequence[Decision], estimate: DecisionRegret | None) -> li
     lines += [decision_line(x) for x in worst if x.changes]
     if estimate is not None:
         lines.append(
-            f"its own estimate, of noise alone: mean {percent_text(estimate.mean_pct, 2)}, "
+            f"its own estimate: mean {percent_text(estimate.mean_pct, 2)}, "
             f"p95 {percent_text(estimate.p95_pct, 2)}, max {percent_text(estimate.max_pct, 2)}"
         )
     within = regrets.mean() <= BAR_MEAN_PCT and regrets.max() <= BAR_MAX_PCT

@@ -139,6 +139,14 @@ def calibrate(
     ] = 1,
     dtype: Dtype = None,
     execution: Execution = "auto",
+    layers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Time so many layers and twice as many (random weights) and extrapolate by depth; "
+            "default: as many as fit, if the model does not.",
+        ),
+    ] = None,
     path: Annotated[Path, typer.Option("--out", help="The profile to write.")] = Path(
         "profile.json"
     ),
@@ -148,37 +156,48 @@ def calibrate(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Discard an unfinished run instead of resuming it.")
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List what would be measured, and write nothing.")
+    ] = False,
     force: Force = False,
 ) -> None:
     """Measure this device and write its profile."""
     from smartprof.calibrate.run import open_journal, prepare
     from smartprof.calibrate.run import run as measure
+    from smartprof.calibrate.slicing import load_for_timing
     from smartprof.device import describe_device, resolve_device
     from smartprof.drafters.table import choose_drafter, drafter_maker
     from smartprof.models.execution import choose_execution, open_execution
-    from smartprof.models.loading import load_model
     from smartprof.profile.files import save_profile
     from smartprof.report.json_files import require_writable
 
-    require_writable(path, force)
+    if not dry_run:
+        require_writable(path, force)
     choice = choose_drafter(drafter, target)
     found = resolve_device(gpu)
     choose_execution(execution, found.kind)
     err.print(describe_device(found, gpu), soft_wrap=True)
-    model = load_model(target, found, dtype)
+    model = load_for_timing(target, found, dtype, layers)
     err.print(
-        f"loaded {model.source.name} ({model.dtype}, {model.source.weights}) in "
-        f"{model.load_seconds:.1f} s"
+        f"loaded {model.source.name} ({model.dtype}, {model.weights}) in {model.load_seconds:.1f} s"
     )
     opened = open_execution(execution, model.transformer, lambda x: err.print(x, soft_wrap=True))
     made = drafter_maker(choice, model, opened)()
     calibration = prepare(found, model, made, mode, budget, command_line(), opened, repeat)
+    if dry_run:
+        _print_forecast(calibration)
+        return
     journal = open_journal(calibration, path)
     known = {} if fresh else _resumed(journal)
     if not known:
         journal.discard()
-    shapes = len(calibration.plan.fitted) + len(calibration.plan.held_out)
-    err.print(f"measuring {shapes} shapes in about {calibration.total_seconds:.0f} s")
+    plan = calibration.plan
+    shapes, spare = len(plan.fitted) + len(plan.held_out), plan.mode.shapes - len(plan.fitted)
+    err.print(
+        f"measuring {shapes} shapes, and up to {max(0, spare)} where curves are least known, in "
+        f"about {calibration.total_seconds:.0f} s",
+        soft_wrap=True,
+    )
     with _progress() as progress:
         task = progress.add_task("measuring", total=calibration.total_seconds, note="")
         profile = measure(calibration, journal, known, _calibration_bar(progress, task))
@@ -376,6 +395,18 @@ def _progress() -> Progress:
         TextColumn("{task.fields[note]}"),
     )
     return Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
+
+
+def _print_forecast(calibration: Any) -> None:
+    from smartprof.calibrate.forecast import RATES, forecast
+    from smartprof.report.forecast_table import forecast_lines, forecast_table
+
+    model, plan = calibration.model, calibration.plan
+    shape, element_bytes = model.source.shape, model.transformer.dtype.itemsize
+    rows = forecast(plan, shape, element_bytes, RATES[calibration.device.kind])
+    out.print(forecast_table(rows))
+    for line in forecast_lines(plan, rows, calibration.total_seconds):
+        out.print(line, soft_wrap=True)
 
 
 def _resumed(journal: Any) -> Any:

@@ -45,6 +45,7 @@ class Disturbance:
     spell_factor: float = 1.08
 
 
+USUAL = Disturbance()
 QUIET = Disturbance(0.0, 0.0, 1.0, 0.0, 1.0, (0.0, 0.0), 1.0)
 
 
@@ -96,7 +97,7 @@ class SyntheticDevice:
     goal = 0.005
     warm_again = False
 
-    def __init__(self, seed: int = 0, disturbance: Disturbance = Disturbance()) -> None:
+    def __init__(self, seed: int = 0, disturbance: Disturbance = USUAL) -> None:
         self.disturbance = disturbance
         self.clock = 0.0
         self.runs = 0

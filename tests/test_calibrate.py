@@ -13,7 +13,7 @@ from smartprof import __version__, device
 from smartprof.calibrate import schedule, sweep
 from smartprof.calibrate.plan import QUANTITIES, Plan, Point
 from smartprof.calibrate.run import Calibration, Step, open_journal, prepare, run
-from smartprof.calibrate.schedule import MIN_SAMPLES, VISITS
+from smartprof.calibrate.schedule import MIN_SAMPLES
 from smartprof.calibrate.synthetic import EvenDrafter, FlatCosts, WidenedDrafter
 from smartprof.device import resolve_device
 from smartprof.drafters.ngram import NgramDrafter
@@ -88,7 +88,8 @@ def test_every_planned_point_is_an_anchor_of_its_quantity(finished: Finished) ->
             if x.quantity == quantity
         }
         anchors = {(x.batch, x.size) for x in surface.anchors}
-        assert anchors == planned, quantity  # no time was left to refine
+        # Verify curves may have been refined.
+        assert anchors >= planned if quantity == "verify" else anchors == planned, quantity
         assert min(x.samples for x in surface.anchors) >= MIN_SAMPLES
 
 
@@ -125,7 +126,7 @@ def test_the_profile_says_what_it_is_valid_for_and_how_it_was_made(finished: Fin
 def test_every_shape_and_repetition_is_counted(finished: Finished) -> None:
     quality = finished.profile.quality
     points = finished.plan.fitted + finished.plan.held_out
-    assert quality.shapes == len(points) == len({x.point for x in finished.steps})
+    assert quality.shapes == len({x.point for x in finished.steps} | set(points)) >= len(points)
     in_anchors = sum(x.samples for s in surfaces(finished.profile).values() for x in s.anchors)
     assert quality.forwards == in_anchors + sum(x.samples for x in quality.points)
 
@@ -224,19 +225,21 @@ def test_the_unfinished_run_of_another_mode_is_not_continued(
 def test_with_time_left_every_point_gets_its_visits_before_any_gets_more(
     small: Calibration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(schedule, "visit", lambda *_, **__: [0.001] + [0.003] * (MIN_SAMPLES - 1))
+    monkeypatch.setattr(schedule, "visit", lambda *_, **__: [0.002, 0.0021])
     visits: Counter[Point] = Counter()
 
     def count(step: Step) -> None:
         visits[step.point] += 1
-        if visits[step.point] > VISITS * schedule._weight(step.point):
+        if step.point == small.plan.sentinel:
+            return
+        if visits[step.point] > schedule.visits_of(step.point):
             raise KeyboardInterrupt
 
     patient = replace(small, budget_seconds=600.0)
     with pytest.raises(KeyboardInterrupt):
         run(patient, open_journal(small, tmp_path / "p.json"), {}, count)
     assert set(visits) == set(small.plan.fitted + small.plan.held_out)
-    missed = [x for x, y in visits.items() if y < VISITS * schedule._weight(x)]
+    missed = [x for x, y in visits.items() if y < schedule.visits_of(x)]
     assert missed == []
 
 
@@ -247,8 +250,9 @@ def test_a_settled_calibration_ends_before_its_budget(
     steps: list[Step] = []
     patient = replace(small, budget_seconds=600.0)
     run(patient, open_journal(small, tmp_path / "p.json"), {}, steps.append)
-    points = small.plan.fitted + small.plan.held_out
-    assert len(steps) == VISITS * sum(schedule._weight(x) for x in points)
+    visits = Counter(x.point for x in steps)
+    del visits[small.plan.sentinel]
+    assert {x: y for x, y in visits.items() if y != schedule.visits_of(x)} == {}
 
 
 def _static(prepared: Calibration, capture: Capture) -> Calibration:
@@ -257,7 +261,7 @@ def _static(prepared: Calibration, capture: Capture) -> Calibration:
     planned = prepare(
         prepared.device, prepared.model, prepared.drafter, "quick", 0.0, "test", execution
     )
-    fitted = tuple(x for x in planned.plan.fitted if x.batch == 1 and x.size <= 9)
+    fitted = tuple(x for x in planned.plan.fitted if x.batch == 1 and x.size <= 17)
     plan = replace(planned.plan, fitted=fitted, held_out=(Point("verify", 1, 7, 64),))
     return replace(planned, plan=plan)
 
@@ -269,7 +273,7 @@ def test_a_calibration_of_captured_passes_says_so_and_measures_both_sides_of_the
     profile = run(static, open_journal(static, tmp_path / "p.json"), {}, lambda _: None)
     assert profile.key.execution == "cuda_graph"
     assert profile.key.capture_sizes == list(CAPTURE_SIZES)
-    assert {8, 9} <= {x.size for x in profile.verify.anchors}
+    assert {16, 17} <= {x.size for x in profile.verify.anchors}
     assert_sound(profile)
 
 

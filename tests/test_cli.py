@@ -239,9 +239,9 @@ def test_predict_answers_every_quantity_of_a_csv_in_its_order(place: Place) -> N
     queries = [
         ("verify", "1", "8", "64", "a"),
         ("plain_decode", "4", "", "64", "b"),
-        ("round_overhead", "4", "64", "", "c"),
+        ("round_overhead", "16", "256", "", "c"),
         ("draft_step", "1", "4", "100.5", "d"),
-        ("draft_catchup", "4", "16", "64", "e"),
+        ("draft_catchup", "16", "128", "64", "e"),
     ]
     path = place.folder / "q.csv"
     rows = [",".join(x) for x in (("quantity", "batch", "tokens", "context", "name"), *queries)]
@@ -616,6 +616,19 @@ def test_an_interrupted_calibration_says_so_and_resumes(
     assert f"an unfinished calibration with 5 measured shapes is in {journal}" in again.err
     assert out.exists()
     assert not journal.exists()
+
+
+def test_a_dry_run_lists_every_shape_and_writes_nothing(place: Place) -> None:
+    before = contents(place.folder)
+    result = smartprof(*place.calibrate(place.profile, "--dry-run"))
+    assert result.code == 0
+    assert contents(place.folder) == before
+    plan = load_profile(place.profile)
+    shapes = plan.quality.shapes
+    listed = [x for x in result.out.splitlines() if x.strip().startswith(("fit ", "held out "))]
+    assert len(listed) == shapes  # the profile was made without time to refine
+    assert "nothing was measured" in result.out
+    assert "most memory beside the weights" in result.out
 
 
 def test_a_full_disk_while_saving_a_profile_keeps_the_old_one_and_the_samples(

@@ -304,6 +304,8 @@ def test_a_profile_without_a_drafter_is_only_made_when_asked_for(tmp_path: Path)
     assert result.code == 0, result
     assert "drafters: none" in result.out
     assert load_profile(out).drafters == {}
+    given = ("fit", path, "--out", tmp_path / "new.json", *OPTIONS[:-2], *SECONDS, "--no-drafter")
+    assert "expected no --draft-step-seconds without a drafter" in refused(tmp_path, *given)
     path.write_text(path.read_text() + "draft_step,1,1,512,0.001\n")
     given = ("fit", path, "--out", out, "--force", *rest, "--no-drafter")
     assert "name their drafter with --drafter-name" in refused(tmp_path, *given)

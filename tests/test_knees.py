@@ -49,22 +49,6 @@ def test_bounds_are_the_quantiles_of_the_bounds_of_each_refit(top: float) -> Non
     assert {low, high} <= {1.0, 4.0, 15.0, 17.0} and len(set(highs)) > 2
 
 
-def test_draws_scatter_as_the_half_widths_say() -> None:
-    curve = make_surface("verify", lambda b, s, c: 0.01 * s, half_width=0.0392).curves[0]
-    draws = drawn_seconds(curve, 20_000, np.random.default_rng(0))
-    logs = np.log(draws / [x.seconds for x in curve.knots])
-    np.testing.assert_allclose(logs.std(axis=0), 0.02, rtol=0.03)
-    np.testing.assert_allclose(logs.mean(axis=0), 0.0, atol=1e-3)
-    correlations = np.corrcoef(logs.T) - np.eye(len(curve.knots))
-    assert np.abs(correlations).max() < 0.05
-
-
-def test_the_widest_interval_still_draws_seconds_that_a_profile_may_hold() -> None:
-    curve = make_surface("verify", lambda b, s, c: 1e-12, half_width=1e9).curves[0]
-    draws = drawn_seconds(curve, 100, np.random.default_rng(0))
-    assert np.all(np.isfinite(draws)) and draws.min() >= 1e-12
-
-
 def test_every_curve_gets_its_intervals_and_nothing_else_changes() -> None:
     surface = make_surface("verify", verify_seconds, half_width=0.01)
     found = with_intervals(surface)

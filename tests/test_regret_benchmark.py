@@ -37,7 +37,7 @@ def test_a_profile_loses_nothing_against_itself(benchmark: ModuleType) -> None:
         "all: regret mean 0.00 %, p95 0.00 %, max 0.00 % over 36 decisions; 0 decisions differ"
     )
     assert len(lines) == 1 + 4 + 2
-    assert lines[-2].startswith("its own estimate, of noise alone: mean 0.00 %")
+    assert lines[-2].startswith("its own estimate: mean 0.00 %")
     assert lines[-1].startswith("within the bars")
 
 

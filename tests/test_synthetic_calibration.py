@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from smartprof.calibrate.fit import fit_roofline, roofline_seconds
+from smartprof.calibrate.fit import fit_roofline, fit_surface, roofline_seconds
 from smartprof.calibrate.measure import Measured, measure
 from smartprof.calibrate.plan import MODES, Plan, Point, make_plan
 from smartprof.calibrate.visits import Visit
@@ -20,6 +21,7 @@ from smartprof.stats import summarise
 from tests.synthetic_device import QUIET, STEPS, Disturbance, SyntheticDevice, truth
 
 SEEDS = range(6)
+USUAL = Disturbance()
 HELD_OUT_GOAL = 2.0  # percent
 POWERS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
@@ -53,7 +55,7 @@ def plan_of(mode: str) -> Plan:
     return make_plan(mode, named_shape("SmolLM2-135M"), 1 << 50, 4, 8192, ("ngram",))
 
 
-def swept(seed: int, mode: str = "quick", disturbance: Disturbance = Disturbance()) -> Swept:
+def swept(seed: int, mode: str = "quick", disturbance: Disturbance = USUAL) -> Swept:
     device, visits = SyntheticDevice(seed, disturbance), []
     found = measure(plan_of(mode), MODES[mode].budget_seconds, device, {}, visits.append)
     return Swept(found, visits, device)
@@ -109,7 +111,7 @@ def test_the_fall_is_kept(quick: Swept) -> None:
     """It lies at 105: 112 tokens are cheaper than 104 would be if time only rose."""
     knots = {x.size: x.seconds for x in quick.base.knots}
     sizes = [x for x in quick.base_sizes if 64 < x < 129]
-    assert any(knots[y] < knots[x] for x, y in zip(sizes, sizes[1:], strict=False)) or (
+    assert any(knots[y] < knots[x] for x, y in pairwise(sizes)) or (
         min(knots[x] / truth(Point("verify", 1, x, 64)) for x in sizes) > 0.97
     )
 
@@ -148,8 +150,6 @@ def test_powers_of_two_and_a_hinge_do_not(seed: int) -> None:
 
 def test_powers_of_two_leave_steps_unlocated() -> None:
     points = {(1, x, 64): summarise([truth(Point("verify", 1, x, 64))] * 3) for x in POWERS}
-    from smartprof.calibrate.fit import fit_surface
-
     steps = fit_surface("verify", points).curves[0].steps
     assert len(located(steps, list(POWERS))) < len(STEPS)
 

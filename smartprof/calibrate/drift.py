@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from smartprof.calibrate.visits import Visit
 
 REMEMBERED = 9  # steady visits of the sentinel that say what is usual
-PATIENCE = 80  # strange visits of the sentinel, in all, that are waited out
-ACCEPTED = 4  # strange visits after which, without patience, theirs is the usual pace
+FIRST = 3  # visits of the sentinel before anything else: their median is the usual pace at first
+ACCEPTED = 4  # strange visits in a row after which, once patience is over, theirs is the usual pace
 
 
 @dataclass
@@ -17,13 +17,15 @@ class PaceKeeper:
     """Tells from visits of the sentinel when to wait, and which visits to make again.
 
     tolerance: relative difference of the sentinel's median from the usual one that is noise.
+    patience_seconds: of strange visits, in all, that are waited out. A faster pace is never waited
+    out: what slowed the device before is gone.
     shifts: how often another pace had to be taken for the usual one. spells: how often it strayed.
     """
 
     tolerance: float
+    patience_seconds: float
     shifts: int = 0
     spells: int = 0
-    waited: int = 0
     _usual: list[float] = field(default_factory=list)
     _strange: list[float] = field(default_factory=list)
     _suspects: list[Visit] = field(default_factory=list)
@@ -52,17 +54,20 @@ class PaceKeeper:
         return again
 
     def _steady(self, pace: float) -> bool:
-        if len(self._usual) < 2:
+        if len(self._usual) < FIRST:
             return True
         return abs(pace / statistics.median(self._usual) - 1) <= self.tolerance
 
     def _be_patient(self, pace: float, sentinel: Visit) -> None:
-        self.waited += 1
+        self.patience_seconds -= sum(sentinel.samples)
         self.spells += not self._strange
         self._strange.append(pace)
         self._suspects.append(sentinel)
-        if self.waited >= PATIENCE and len(self._strange) >= ACCEPTED:
-            self._usual = self._strange[-ACCEPTED:]
+        latest = self._strange[-ACCEPTED:]
+        if len(latest) < ACCEPTED:
+            return
+        if self.patience_seconds <= 0 or max(latest) < statistics.median(self._usual):
+            self._usual = latest
             self._strange, self._suspects = [], []
             self.shifts += 1
 

@@ -98,6 +98,10 @@ def _require_all(request: ImportRequest) -> None:
         raise InputError(
             f"{points.name}: has rows of {unpriced[0]}: name their drafter with --drafter-name"
         )
+    unused = [x for x in STANDS_FOR if x not in wanted and stated.seconds(x) is not None]
+    if unused:
+        useless = option(STANDS_FOR[unused[0]][0])
+        raise InputError(f"expected no {useless} without a drafter: name one with --drafter-name")
     missing = []
     for quantity in (x for x in wanted if x != "verify"):
         field, meaning = STANDS_FOR[quantity]

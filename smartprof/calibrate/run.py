@@ -18,6 +18,7 @@ from smartprof.calibrate.measure import Measured
 from smartprof.calibrate.plan import TILES, Plan, Point, make_plan
 from smartprof.calibrate.quality import with_regret
 from smartprof.calibrate.repeats import measure_sweeps, pooled, repeatability, resumed
+from smartprof.calibrate.slicing import SlicedTimings, halves
 from smartprof.calibrate.sweep import Bench, BenchTimings, capture
 from smartprof.calibrate.visits import Samples, Visit
 from smartprof.decode.prompts import bundled_prompts, select_prompts
@@ -34,6 +35,7 @@ from smartprof.drafters.base import Drafter
 from smartprof.errors import DeviceError
 from smartprof.models.execution import EAGER, Execution
 from smartprof.models.loading import LoadedModel
+from smartprof.models.transformer import Transformer
 from smartprof.profile.part import utc_now
 from smartprof.profile.schema import (
     SCHEMA_VERSION,
@@ -112,7 +114,7 @@ def prepare(
     memory = int(MEMORY_SHARE * free_bytes(device.torch_device))
     plan = make_plan(
         mode,
-        shape,
+        model.transformer.shape,
         memory,
         element_bytes,
         shape.max_context,
@@ -133,6 +135,7 @@ def open_journal(calibration: Calibration, out: Path) -> Journal:
         "key": key.model_dump(mode="json"),
         "drafter": calibration.drafter.digest,
         "mode": calibration.plan.mode.name,
+        "layers": calibration.model.transformer.shape.layers,
     }
     return Journal(out.with_name(out.name + ".partial.jsonl"), header)
 
@@ -147,6 +150,7 @@ def run(
     start = time.perf_counter()
     load = load_average()
     records = resumed(journal, known, calibration.sweeps)
+    save = _saver(calibration, on_step)
     bench = open_bench(calibration)
     if calibration.execution.name == "cuda_graph":
         capture(bench, calibration.plan)
@@ -155,9 +159,9 @@ def run(
         sweeps = measure_sweeps(
             calibration.plan,
             calibration.budget_seconds,
-            BenchTimings(bench),
+            _timings(calibration, bench),
             records,
-            _saver(calibration, on_step),
+            save,
             watch,
         )
     warnings = [
@@ -194,16 +198,32 @@ def _require_execution(execution: Execution, wanted: str) -> None:
         )
 
 
-def open_bench(calibration: Calibration) -> Bench:
-    """Target, cache and drafter of a calibration, ready to be timed point by point."""
-    model, plan = calibration.model, calibration.plan
-    drafter = calibration.drafter
+def _timings(calibration: Calibration, bench: Bench) -> BenchTimings:
+    """Of a model in slices, those of its whole depth."""
+    model = calibration.model
+    if not model.sliced:
+        return BenchTimings(bench)
+    _, shallow = halves(model.transformer)
+    target = _open_target(calibration, shallow)
+    return SlicedTimings(bench, replace(bench, target=target), model.source.shape.layers)
+
+
+def _open_target(calibration: Calibration, model: Transformer) -> Target:
+    plan = calibration.plan
     target = Target(
-        model.transformer, plan.batch, plan.capacity, drafter.taps, calibration.execution
+        model, plan.batch, plan.capacity, calibration.drafter.taps, calibration.execution
     )
     # Numbers as they come in use: zeros could be cheaper to multiply than real keys and values.
     target.cache.data.normal_()
     target.cache.features.normal_()
+    return target
+
+
+def open_bench(calibration: Calibration) -> Bench:
+    """Target, cache and drafter of a calibration, ready to be timed point by point."""
+    model, drafter = calibration.model, calibration.drafter
+    transformer = halves(model.transformer)[0] if model.sliced else model.transformer
+    target = _open_target(calibration, transformer)
     drafter.attach(target.cache)
     for cache in drafter.caches:
         cache.data.normal_()
@@ -241,7 +261,7 @@ def _profile(calibration: Calibration, found: Measured, quality: Quality) -> Pro
         provenance=Provenance(
             kind="measured",
             command=calibration.command,
-            note=f"{calibration.model.source.weights}; {calibration.model.transformer.kernels}",
+            note=f"{calibration.model.weights}; {calibration.model.transformer.kernels}",
         ),
         key=profile_key(calibration.device, calibration.model, calibration.execution),
         verify=found.surface("verify"),

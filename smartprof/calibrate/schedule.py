@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from smartprof.calibrate.clocks import ClockWatch
-from smartprof.calibrate.drift import PaceKeeper
+from smartprof.calibrate.drift import FIRST, PaceKeeper
 from smartprof.calibrate.plan import Plan, Point
 from smartprof.calibrate.refine import next_point
 from smartprof.calibrate.stopping import StoppingRule, relative_half_width
@@ -32,6 +32,7 @@ WARM_SECONDS = 0.04  # before the first visit of a point
 SENTINEL_EVERY = 8  # visits
 HOT_RETRIES = 3
 DOUBTFUL = 0.08  # relative half-width with which a point must not steer
+PATIENCE = 0.15  # share of the budget in which another pace is waited out
 PACE_TOLERANCE = 4.0  # goals by which the sentinel may stray
 
 
@@ -92,7 +93,7 @@ class Sweep:
         self.plan, self.goal = plan, timings.goal
         self.samples: Samples = {x: list(y) for x, y in known.items()}
         self.spent_seconds = 0.0
-        self.pace = PaceKeeper(PACE_TOLERANCE * timings.goal)
+        self.pace = PaceKeeper(PACE_TOLERANCE * timings.goal, PATIENCE * budget_seconds)
         self._timings, self._watch = timings, watch
         self._rule = StoppingRule(timings.goal)
         # A run that was interrupted may have added points.
@@ -110,6 +111,9 @@ class Sweep:
 
     def measure(self) -> Iterator[Visit]:
         """Every visit of a whole sweep, so that the caller can save each before the next begins."""
+        if not self._late(self.plan.sentinel):
+            for _ in range(FIRST):
+                yield from self._keep_pace()
         for wanted in range(1, FIRST_VISITS + 1):
             yield from self._round(wanted)
         yield from self._refine(self.plan.mode.shapes)
@@ -134,7 +138,7 @@ class Sweep:
         order = [x for x in points for _ in range(_weight(x))]
         self._rng.shuffle(order)
         for point in order:
-            due = _weight(point) * min(wanted, _most_visits(point))
+            due = min(_weight(point) * wanted, visits_of(point))
             if self._visits.get(point, 0) < (1 if self._late(point) else due):
                 yield from self._visit(point)
 
@@ -218,11 +222,11 @@ class Sweep:
         return self._samples(point)
 
     def _samples(self, point: Point) -> list[float]:
-        seconds = DRAFT_SECONDS if point.quantity.startswith("draft") else VERIFY_SECONDS
         cold = point not in self._warm or self._timings.warm_again
         self._warm.add(point)
         warm_seconds = WARM_SECONDS if cold else 0.0
-        return visit(self._timings.sampler(point), self._timings.now, seconds, warm_seconds)
+        sample = self._timings.sampler(point)
+        return visit(sample, self._timings.now, visit_seconds(point), warm_seconds)
 
 
 def _added(plan: Plan, known: Samples) -> list[Point]:
@@ -241,6 +245,14 @@ def _weight(point: Point) -> int:
     return 2 if point.quantity == "plain_decode" else 1
 
 
-def _most_visits(point: Point) -> int:
-    """Drafting is timed hundreds of times in a visit, and setting a visit up costs more."""
-    return DRAFT_VISITS if point.quantity.startswith("draft") else VISITS
+def visits_of(point: Point) -> int:
+    """How often a point is visited before the widest intervals get more.
+
+    Drafting is timed hundreds of times in a visit, and setting a visit up costs more.
+    """
+    return DRAFT_VISITS if point.quantity.startswith("draft") else _weight(point) * VISITS
+
+
+def visit_seconds(point: Point) -> float:
+    """How long one visit goes on, if the fewest samples do not take longer."""
+    return DRAFT_SECONDS if point.quantity.startswith("draft") else VERIFY_SECONDS

@@ -9,9 +9,10 @@ import torch
 
 from smartprof.device import Device, set_threads
 from smartprof.errors import InputError, ModelError
+from smartprof.models.shapes import ModelShape
 from smartprof.models.tokenizer import Tokenizer
 from smartprof.models.transformer import Transformer
-from smartprof.models.weights import ResolvedModel, resolve_target
+from smartprof.models.weights import ResolvedModel, random_weights, resolve_target
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 DEFAULT_DTYPE = {"cpu": "float32", "cuda": "bfloat16"}
@@ -19,12 +20,28 @@ DEFAULT_DTYPE = {"cpu": "float32", "cuda": "bfloat16"}
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A transformer on its device, its source and how long loading took."""
+    """A transformer on its device, its source and how long loading took.
+
+    sliced: the transformer has fewer layers than the source, and random weights.
+    """
 
     source: ResolvedModel
     transformer: Transformer
     dtype: str
     load_seconds: float
+
+    @property
+    def sliced(self) -> bool:
+        """Whether only a part of the layers is there."""
+        return self.transformer.shape.layers < self.source.shape.layers
+
+    @property
+    def weights(self) -> str:
+        """Which weights it runs with, and how many layers of them."""
+        if not self.sliced:
+            return self.source.weights
+        held, layers = self.transformer.shape.layers, self.source.shape.layers
+        return f"random weights, {held} of {layers} layers"
 
     def tokenizer(self) -> Tokenizer:
         """The model's own tokenizer; ModelError for a bare shape, which has none."""
@@ -54,6 +71,19 @@ def load_model(name_or_dir: str, device: Device, dtype: str | None = None) -> Lo
         set_threads(device.threads)
     weights = source.load(DTYPES[chosen], device.torch_device)
     transformer = Transformer(source.shape, weights)
+    return LoadedModel(source, transformer, chosen, time.perf_counter() - start)
+
+
+def load_layers(
+    source: ResolvedModel, shape: ModelShape, device: Device, dtype: str | None = None
+) -> LoadedModel:
+    """A part of a model for timing: random weights of `shape`, which has fewer of its layers."""
+    start = time.perf_counter()
+    chosen = dtype_name(dtype, device)
+    if device.threads is not None:
+        set_threads(device.threads)
+    weights = random_weights(shape, 0, DTYPES[chosen], device.torch_device)
+    transformer = Transformer(shape, weights)
     return LoadedModel(source, transformer, chosen, time.perf_counter() - start)
 
 

@@ -6,6 +6,9 @@ requests one by one. Knows nothing about drafting, verification or text.
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -47,6 +50,13 @@ class Transformer:
         self._rotations = rotations(shape, 0, self.device)
         self._outgrown: list[Tensor] = []  # earlier, shorter ones: captured graphs still read them
         self._spaces: dict[int, Workspace] = {}  # by the number of tokens
+
+    def part(self, first: int, last: int) -> Transformer:
+        """The same with the layers from `first` to before `last` only; weights are shared."""
+        found = copy.copy(self)
+        found.blocks = self.blocks[first:last]
+        found.shape = replace(self.shape, layers=last - first)
+        return found
 
     @property
     def linears(self) -> list[Linear]:

@@ -1,4 +1,4 @@
-"""What choosing by a profile is estimated to lose, as far as the noise of its measuring goes.
+"""What choosing by a profile is estimated to lose, by its noise and its held-out errors.
 
 A decision picks the fastest of plain decoding, chains and EAGLE-2's trees at one batch and context
 for assumed acceptance rates. Its regret is 1 - speed(picked) / speed(best), both by the truth. Of
@@ -9,6 +9,7 @@ Against another profile, a denser one for instance, `decisions` tells the regret
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,7 +26,7 @@ from smartprof.policies.round_prices import round_prices
 from smartprof.policies.tree_search import RoundSeconds
 from smartprof.profile.cost import CostModel, Costs
 from smartprof.profile.quality import DecisionRegret
-from smartprof.profile.refits import refitted
+from smartprof.profile.refits import NORMAL_95, refitted
 from smartprof.profile.schema import Profile
 
 BOUNDS = Bounds()
@@ -69,10 +70,10 @@ def estimated_regret(profile: Profile, refits: int = REFITS) -> DecisionRegret |
         return None
     asked = [(source, place) for source in range(len(costs)) for place in places]
     picked = [[int(x.argmax()) for x in _rates(costs[y], menus, z, most)] for y, z in asked]
-    random = np.random.default_rng(0)
+    random, stray = np.random.default_rng(0), interpolation_error(profile)
     losses: list[float] = []
     for _ in range(refits):
-        drawn = refitted(profile, random)
+        drawn = refitted(profile, random, stray)
         truths = [CostModel(drawn, x) for x in profile.drafters]
         for (source, place), choices in zip(asked, picked, strict=True):
             rates = _rates(truths[source], menus, place, most)
@@ -87,6 +88,22 @@ def estimated_regret(profile: Profile, refits: int = REFITS) -> DecisionRegret |
         batches=sorted({x.batch for x in places}),
         contexts=sorted({int(x.context) for x in places}),
     )
+
+
+def interpolation_error(profile: Profile) -> float:
+    """Relative standard deviation of verify passes around the curves, beyond the noise.
+
+    From held-out points: their mean absolute error, as of a normal distribution, less the noise
+    floor of both the measured and the predicted seconds. 0 without points.
+    """
+    quality = profile.quality
+    points = [x for x in quality.points if x.quantity == "verify"]
+    if not points:
+        return 0.0
+    strayed = [abs(math.log(x.predicted_seconds / x.measured_seconds)) for x in points]
+    deviation = math.sqrt(math.pi / 2) * float(np.mean(strayed))
+    noise = (quality.noise_floor_pct or 0.0) / 100 / NORMAL_95
+    return math.sqrt(max(0.0, deviation**2 - 2 * noise**2))
 
 
 def _measured(profile: Profile) -> list[Place]:

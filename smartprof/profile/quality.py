@@ -76,7 +76,7 @@ class Repeatability(_Part):
 class DecisionRegret(_Part):
     """Speed lost by choosing with this profile, in percent of the best choice's tokens per second.
 
-    An estimate: each refit, through knots drawn anew within their intervals, once takes the place
+    An estimate: each refit, drawn anew within intervals and held-out errors, once takes the place
     of the truth. acceptance: the assumed rates, as text (ranks by +, depths by /). decisions:
     refits x drafters x rates x batches x contexts.
     """
