@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM
 
-BATCHES, CONTEXTS, REPEATS = (1, 4), (64, 512), 7
+BATCHES, CONTEXTS, REPEATS = (1, 4), (64, 256), 7
 WIDTHS = (1, 2, 3, 4, 5, 8, 12, 16, 17, 24, 32)  # tokens of one request in a verify pass
-LONGEST = 64  # tokens of a pass, whole batch
-NEW = 8  # tokens by which a plain round is timed
+LONGEST = 32  # tokens of a pass, whole batch
+ROUNDS = 4  # of plain decoding that are timed together
 
 
 def verify_seconds(model: Any, cache: Any, tokens: torch.Tensor) -> float:
@@ -27,31 +27,32 @@ def verify_seconds(model: Any, cache: Any, tokens: torch.Tensor) -> float:
     return taken
 
 
-def plain_seconds(model: Any, text: torch.Tensor) -> float:
-    """One round of `generate`: what further tokens take after the first."""
-    taken = []
-    for count in (1, 1 + NEW):
-        start = time.perf_counter()
-        model.generate(text, max_new_tokens=count, min_new_tokens=count, do_sample=False)
-        taken.append(time.perf_counter() - start)
-    return (taken[1] - taken[0]) / NEW
+def plain_seconds(model: Any, cache: Any, token: torch.Tensor) -> float:
+    """One round of a plain greedy loop from tokens [batch, 1] on."""
+    start = time.perf_counter()
+    for _ in range(ROUNDS):
+        token = model(token, past_key_values=cache).logits[:, -1:].argmax(-1)
+    taken = time.perf_counter() - start
+    cache.crop(-ROUNDS)
+    return taken / ROUNDS
 
 
 @torch.inference_mode()
 def main(folder: str) -> None:
     """Print rows of verify and plain_decode; all points once, over and over again."""
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    texts = {(x, y): torch.randint(1000, (x, y)) for x in BATCHES for y in CONTEXTS}
+    caches = {x: model(y[:, :-1], use_cache=True).past_key_values for x, y in texts.items()}
     print("quantity,batch,tokens,context,seconds,repeat")
     for repeat in range(REPEATS + 1):
-        for batch, context in [(x, y) for x in BATCHES for y in CONTEXTS]:
-            text = torch.randint(1000, (batch, context))
-            cache = model(text[:, :-1], use_cache=True).past_key_values
+        for (batch, context), text in texts.items():
+            cache = caches[batch, context]
             rows = [
                 ("verify", width * batch, verify_seconds(model, cache, text[:, :width]))
                 for width in WIDTHS
                 if width * batch <= LONGEST
             ]
-            rows.append(("plain_decode", "", plain_seconds(model, text)))
+            rows.append(("plain_decode", "", plain_seconds(model, cache, text[:, -1:])))
             for quantity, size, taken in rows if repeat else []:  # the first time over warms up
                 print(f"{quantity},{batch},{size},{context},{taken:.6f},{repeat}", flush=True)
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from smartprof.calibrate.spots import Overall, Recheck
 
 FAR_OFF = 0.1  # prices further off than this decide wrongly (5 % cost 1 % of speed)
+NOISY = 0.1  # half-width of timings now from which they are no ground to discard a profile
 ELSEWHERE = "none"
 
 
@@ -68,10 +69,10 @@ def recheck_profile(
     Raises ProfileError for a target of another shape, DeviceError where passes cannot run as the
     profile's did.
     """
-    from smartprof.calibrate.run import prepare, profile_key
+    from smartprof.calibrate.run import BUSY_LOAD, prepare, profile_key
     from smartprof.calibrate.spot_timer import time_spots
     from smartprof.calibrate.spots import choose_spots, overall
-    from smartprof.device import describe_device, resolve_device
+    from smartprof.device import describe_device, load_average, resolve_device
     from smartprof.drafters.table import choose_drafter, drafter_maker
     from smartprof.models.execution import open_execution
     from smartprof.models.loading import load_model
@@ -91,6 +92,9 @@ def recheck_profile(
         )
     made = drafter_maker(choice, model, execution)()
     calibration = prepare(device, model, made, "quick", None, "", execution)
+    load = load_average()
+    if device.kind == "cpu" and load is not None and load > BUSY_LOAD:
+        say(f"warning: the machine is busy (load average {load:.1f}): its passes take longer now")
     say(f"measuring {len(spots)} points again")
     rechecks = time_spots(calibration, spots)
     here = profile_key(device, model, execution)
@@ -104,7 +108,7 @@ def overall_finding(found: Overall) -> Finding:
     text = f"{found.verdict}: passes take {off:+.1f} % of the profile's seconds (median)"
     if found.verdict == "SAME":
         return Finding("on device", "OK", text)
-    if found.verdict == "AMBIGUOUS":
+    if found.verdict == "AMBIGUOUS" or found.now_half_width > NOISY:
         return Finding("on device", "WARN", f"{text}, too noisy to tell: run it again when quiet")
     if abs(found.ratio - 1) <= FAR_OFF:
         return Finding("on device", "WARN", f"{text}: calibrate again if it stays so")

@@ -147,6 +147,21 @@ def test_differences_fail_or_warn_as_the_table_of_keys_says_and_unread_fields_do
     assert "capability" not in found[1].text  # the profile has none, so nothing is left open
 
 
+def test_what_an_imported_profile_does_not_tell_is_left_open_and_not_called_different() -> None:
+    profile = make_profile()
+    software = profile.key.software.model_copy(update={"torch": "not stated"})
+    key = profile.key.model_copy(update={"software": software})
+    origin = profile.provenance.model_copy(update={"kind": "imported"})
+    imported = profile.model_copy(update={"key": key, "provenance": origin})
+    here_fields = key.device.model_dump() | {"capability": "AVX512", "uuid_digest": "ff"}
+    found = check_device(imported, here_fields, {"torch": "2.9.0"}, {})
+    assert marks(found) == {"device": "OK", "unread": "SKIP"}
+    for field in ("device capability", "device uuid digest", "software torch"):
+        assert f"{field} (the profile does not tell)" in found[1].text
+    measured = profile.model_copy(update={"key": key})
+    assert marks(check_device(measured, here_fields, {}, {}))["device"] == "FAIL"
+
+
 def test_another_target_fails_and_none_asked_for_is_said() -> None:
     profile = make_profile()
     own = profile.key.target
@@ -288,6 +303,7 @@ def fake_calibration(profile: Profile) -> Any:
     [
         (1.0, 0.01, "OK"),
         (1.0, 0.2, "WARN"),  # too noisy to tell
+        (3.00, 0.5, "WARN"),  # slower for sure, but on a machine that is busy now
         (1.08, 0.01, "WARN"),
         (1.12, 0.01, "FAIL"),
         (0.85, 0.01, "FAIL"),  # faster is as wrong

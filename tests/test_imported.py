@@ -159,6 +159,17 @@ def test_rows_of_every_quantity_need_nothing_stated_and_pool_into_medians(tmp_pa
     assert profile.quality.warnings == []
 
 
+def test_the_timings_of_the_docs_make_a_sound_profile() -> None:
+    path = Path(__file__).parents[1] / "docs" / "transformers-xeon.csv"
+    points = read_points(path)
+    stated = Stated(0.002, None, 0.0002, 0.0002)
+    profile = import_profile(request(points, stated, "ngram"))
+    assert_sound(profile)
+    assert (profile.quality.shapes, profile.quality.forwards) == (38, 266)
+    assert profile.quality.noise_floor_pct == pytest.approx(1.6, abs=0.05)
+    assert profile.quality.regret is not None
+
+
 def test_the_spread_of_a_single_row_is_unknown_unless_stated(tmp_path: Path) -> None:
     points = points_of(tmp_path, verify_rows(tiles, ANCHORS))
     unknown = import_profile(request(points, replace(STATED, half_width=None)))

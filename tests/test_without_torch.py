@@ -44,6 +44,8 @@ COMMANDS: dict[str, tuple[object, ...]] = {
         *("--policy", f"chain:k=2,smart,{EXAMPLE}"),
         *("--batch", 2, "--json", "simulated.json", "--plot", "simulated.png"),
     ),
+    "check": ("check", "epyc-2t-smollm2.json", "--gpu", "none"),
+    "compare": ("compare", "xeon-2t-smollm2.json", "epyc-2t-smollm2.json", "--json", "both.json"),
     "export": ("export", "vllm", *GIVEN, "--out", "vllm.json"),
     "check": ("check", "epyc-2t-smollm2.json", "--gpu", "none"),
     "compare": ("compare", "xeon-2t-smollm2.json", "epyc-2t-smollm2.json"),

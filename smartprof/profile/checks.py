@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, Literal
 
 from smartprof.profile.keys import compare_keys
@@ -25,6 +26,13 @@ ERROR_BARS = {"cpu": (6.0, 15.0), "cuda": (3.0, 10.0)}
 REPEAT_BARS = {"cpu": (8.0, 20.0), "cuda": (3.0, 10.0)}  # 95th percentile of two sweeps
 REGRET_BARS = (1.0, 5.0)
 AGAIN = "calibrate again"
+ADVICE = {
+    "measured": f"{AGAIN} with --mode full on a quiet machine",
+    "imported": "time its points again, more often or on a quieter machine",
+    "analytic": "calibrate on the device",
+}
+# What a profile says where its seconds came without: nothing can differ from that.
+UNSTATED = (None, "not stated")
 
 
 @dataclass(frozen=True)
@@ -44,17 +52,18 @@ def check_complete(profile: Profile) -> list[Finding]:
 def check_stable(profile: Profile) -> list[Finding]:
     """Noise, errors, what the calibration itself warned of."""
     quality, kind = profile.quality, profile.key.device.kind
+    figure = partial(_figure, ADVICE[profile.provenance.kind])
     found = [
         _origin(profile),
-        _figure("noise", "noise floor", quality.noise_floor_pct, NOISE_BARS[kind]),
-        _figure("error", "mean held-out error", quality.held_out.mean_abs_pct, ERROR_BARS[kind]),
+        figure("noise", "noise floor", quality.noise_floor_pct, NOISE_BARS[kind]),
+        figure("error", "mean held-out error", quality.held_out.mean_abs_pct, ERROR_BARS[kind]),
     ]
     if quality.repeatability:
         p95 = quality.repeatability.p95_pct
-        found.append(_figure("repeat", "two sweeps differ by (p95)", p95, REPEAT_BARS[kind]))
+        found.append(figure("repeat", "two sweeps differ by (p95)", p95, REPEAT_BARS[kind]))
     if quality.regret:
         mean = quality.regret.mean_pct
-        found.append(_figure("regret", "estimated regret of decisions", mean, REGRET_BARS))
+        found.append(figure("regret", "estimated regret of decisions", mean, REGRET_BARS))
     return found + [Finding("warning", "WARN", x) for x in quality.warnings]
 
 
@@ -83,15 +92,22 @@ def check_device(
     reason given there.
     """
     key = profile.key
+    left_out = dict(unread)
+    if profile.provenance.kind != "measured":
+        left_out |= {x: "the profile does not tell" for x in _unstated(key, device, software)}
+    stated = {
+        part: {x: y for x, y in fields.items() if f"{part}.{x}" not in left_out}
+        for part, fields in (("device", device), ("software", software))
+    }
     here = key.model_copy(
         update={
-            "device": key.device.model_copy(update=dict(device)),
-            "software": key.software.model_copy(update=dict(software)),
+            "device": key.device.model_copy(update=stated["device"]),
+            "software": key.software.model_copy(update=stated["software"]),
         }
     )
     same = Finding("device", "OK", f"{key.device.name}, with the software that is here")
     findings = differences(profile, here) or [same]
-    texts = [f"{_words(x)} ({y})" for x, y in unread.items() if _recorded(key, x)]
+    texts = [f"{_words(x)} ({y})" for x, y in left_out.items() if x not in unread or _told(key, x)]
     if texts:
         findings.append(Finding("unread", "SKIP", f"not compared: {', '.join(texts)}"))
     return findings
@@ -197,14 +213,15 @@ def _origin(profile: Profile) -> Finding:
     return Finding("provenance", "WARN", f"{kind}, not measured by this program{note}")
 
 
-def _figure(name: str, words: str, value: float | None, bars: tuple[float, float]) -> Finding:
+def _figure(
+    advice: str, name: str, words: str, value: float | None, bars: tuple[float, float]
+) -> Finding:
     if value is None:
         return Finding(name, "WARN", f"{words}: not known, nothing was measured for it")
     text = f"{words} {value:.1f} %"
     if value <= bars[0]:
         return Finding(name, "OK", text)
     mark = WARN if value <= bars[1] else FAIL
-    advice = f"{AGAIN} with --mode full on a quiet machine"
     return Finding(name, mark, f"{text}, expected at most {bars[0]:g} %: {advice}")
 
 
@@ -216,7 +233,15 @@ def _words(field: str) -> str:
     return field.replace("_", " ").replace(".", " ")
 
 
-def _recorded(key: Key, field: str) -> bool:
+def _unstated(key: Key, device: Mapping[str, Any], software: Mapping[str, Any]) -> Iterator[str]:
+    """Fields that are here and of which the profile says nothing."""
+    for part, fields in (("device", device), ("software", software)):
+        for name, value in fields.items():
+            if value is not None and not _told(key, f"{part}.{name}"):
+                yield f"{part}.{name}"
+
+
+def _told(key: Key, field: str) -> bool:
     """Whether the profile says anything of the field."""
     part, _, name = field.partition(".")
-    return getattr(getattr(key, part), name) is not None
+    return getattr(getattr(key, part), name) not in UNSTATED
