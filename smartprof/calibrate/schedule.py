@@ -204,7 +204,10 @@ class Sweep:
             sentinel = self._timed(self.plan.sentinel, ())
             yield sentinel
             for suspect in self.pace.check(sentinel):
-                yield self._timed(suspect.point, suspect.samples)
+                if not self._late(suspect.point):
+                    again = self._timed(suspect.point, suspect.samples)
+                    self.pace.note(again)
+                    yield again
             if not self.pace.waiting or self._late(self.plan.sentinel):
                 return
 
