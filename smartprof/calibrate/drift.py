@@ -20,12 +20,14 @@ class PaceKeeper:
     tolerance: relative difference of the sentinel's median from the usual one that is noise.
     patience_seconds: of slower visits, in all, that are waited out; then their pace is taken for
     the usual one until the better one is back. A faster pace that stays is usual at once.
-    spells: how often the pace strayed.
+    spells: how often the pace strayed. unmade: visits that were to be made again and were not, for
+    want of time.
     """
 
     tolerance: float
     patience_seconds: float
     spells: int = 0
+    unmade: int = 0
     _usual: list[float] = field(default_factory=list)
     _better: list[float] | None = None  # the usual pace before a slower one had to be accepted
     _strange: list[float] = field(default_factory=list)
@@ -91,9 +93,15 @@ class PaceKeeper:
 
     def warnings(self) -> list[str]:
         """What a reader of the profile should know."""
-        if self._better is None:
-            return []
-        return [
-            "the device changed its pace while measuring and did not come back: calibrate again "
-            "when it is steady"
-        ]
+        found = []
+        if self._better is not None:
+            found.append(
+                "the device changed its pace while measuring and did not come back: calibrate "
+                "again when it is steady"
+            )
+        if self.unmade:
+            found.append(
+                f"{self.unmade} visits beside a change of pace could not be made again in time: "
+                "calibrate again when the device is steady, or with a larger --budget"
+            )
+        return found

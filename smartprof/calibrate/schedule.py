@@ -204,10 +204,12 @@ class Sweep:
             sentinel = self._timed(self.plan.sentinel, ())
             yield sentinel
             for suspect in self.pace.check(sentinel):
-                if not self._late(suspect.point):
-                    again = self._timed(suspect.point, suspect.samples)
-                    self.pace.note(again)
-                    yield again
+                if self._late(suspect.point):
+                    self.pace.unmade += 1
+                    continue
+                again = self._timed(suspect.point, suspect.samples)
+                self.pace.note(again)
+                yield again
             if not self.pace.waiting or self._late(self.plan.sentinel):
                 return
 
