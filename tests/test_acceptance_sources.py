@@ -52,6 +52,21 @@ def test_vllms_counters_give_its_own_mean_accepted_length(tmp_path: Path, engine
     assert len(Chain().candidates(found, Bounds())) == 1 + 3  # nothing is known of position 3
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_any_counters_give_their_accepted_length_to_three_digits_at_every_length(
+    tmp_path: Path, seed: int
+) -> None:
+    random = np.random.default_rng(seed)
+    drafts = int(random.integers(50, 10_000))
+    accepted = np.sort(random.integers(0, drafts + 1, random.integers(1, 9)))[::-1].tolist()
+    counters = {"num_drafts": drafts, "num_accepted_tokens_per_pos": accepted}
+    found = read_acceptance(f"vllm:{write(tmp_path, json.dumps(counters))}")
+    known = [x for x, before in zip(accepted, [drafts, *accepted], strict=False) if before]
+    for length in range(1, len(known) + 1):
+        mean = 1 + sum(known[:length]) / drafts
+        assert f"{expected_tokens(found, length):.3f}" == f"{mean:.3f}"
+
+
 def test_vllms_counters_as_json_say_the_same(tmp_path: Path) -> None:
     content = {"num_drafts": 800, "num_accepted_tokens_per_pos": [560, 360, 180]}
     text = read_acceptance(f"vllm:{write(tmp_path, METRICS)}")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from smartprof.exports.table import EXPORTERS
+from smartprof.profile.canonical import checksum
 from smartprof.profile.files import save_profile
 from tests.profiles import make_profile
 from tests.test_cli import refused, smartprof
@@ -113,6 +114,11 @@ def test_every_engine_writes_a_file_of_a_profile_that_it_can_use(
         (("export", "vllm", "--acceptance", "0.0", "--out", "new"), "pays at no batch"),
         (("export", "sglang", *RATES, "--out", "new"), "a drafter of kind eagle3"),
         (("export", "vllm", *RATES, "--out", "new", "--graph-sizes", "x"), "--graph-sizes"),
+        (("export", "vllm", "--acceptance", "0.5/0.6", "--out", "new"), "not rise with depth"),
+        (("export", "vllm", "--acceptance", "vllm:absent", "--out", "new"), "cannot be read"),
+        (("export", "vllm", *RATES, "--out", "new", "--max-batch", "9999"), "expected a batch"),
+        (("export", "vllm", *RATES, "--out", "new", "--context", "9999"), "expected context"),
+        (("export", "vllm", *RATES, "--out", "new", "--drafter", "lm"), "costs of drafter 'lm'"),
         (
             ("export", "llamacpp", *RATES, "--out", "new", "--batch", "2", "--max-batch", "4"),
             "expected --batch or --max-batch, got both",
@@ -131,6 +137,21 @@ def test_a_profile_without_a_drafter_is_refused(tmp_path: Path) -> None:
     save_profile(make_profile(drafters=()), path)
     line = refused(tmp_path, "plan", "--profile", path, *RATES)
     assert "expected a profile with draft_step and draft_catchup" in line
+    given = ("--profile", path, *RATES, "--out", tmp_path / "new")
+    assert refused(tmp_path, "export", "vllm", *given) == line
+
+
+@pytest.mark.parametrize("quantity", ["verify", "plain_decode", "round_overhead", "draft_step"])
+def test_a_profile_without_a_quantity_is_refused(tmp_path: Path, quantity: str) -> None:
+    path = tmp_path / "p.json"
+    save_profile(make_profile(), path)
+    value = json.loads(path.read_text())
+    holder = value["drafters"]["ngram"] if quantity == "draft_step" else value
+    holder.pop(quantity)
+    path.write_text(json.dumps(value | {"checksum": checksum(json.dumps(value))}))
+    given = ("--profile", path, *RATES)
+    for command in (("plan",), ("export", "vllm", "--out", tmp_path / "new")):
+        assert quantity in refused(tmp_path, *command, *given)
 
 
 def test_a_profile_of_several_drafters_asks_for_one(tmp_path: Path) -> None:

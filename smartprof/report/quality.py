@@ -5,12 +5,16 @@ from __future__ import annotations
 from smartprof.format import percent_text, seconds_text
 from smartprof.profile.schema import Profile
 
-UNKNOWN_REPEATABILITY = "repeatability: not measured (`smartprof calibrate --repeat 2` does)"
+NOTHING = "neither noise floor, regret nor repeatability is known: nothing was measured"
+UNKNOWN_REPEATABILITY = "repeatability: not measured"
+HOW_TO_REPEAT = " (`smartprof calibrate --repeat 2` does)"
 
 
 def quality_sentences(profile: Profile) -> list[str]:
     """Noise floor, regret, repeatability, what was disturbed, and what it all took."""
     quality = profile.quality
+    if profile.provenance.kind == "analytic":
+        return [NOTHING]
     return [
         *_first_set(profile),
         f"noise floor: {percent_text(quality.noise_floor_pct)}, the median half-width of the "
@@ -50,7 +54,8 @@ def _regret(profile: Profile) -> str:
 def _repeatability(profile: Profile) -> str:
     found = profile.quality.repeatability
     if found is None:
-        return UNKNOWN_REPEATABILITY
+        here = profile.provenance.kind == "measured"
+        return UNKNOWN_REPEATABILITY + (HOW_TO_REPEAT if here else "")
     return (
         f"repeatability: two sweeps over {found.shapes} shapes differ by "
         f"{percent_text(found.median_pct)} (median), {percent_text(found.p95_pct)} (p95), "
