@@ -49,13 +49,16 @@ def test_visits_between_a_steady_and_a_strange_pace_are_made_again_when_it_is_ba
 
 
 def test_a_faster_pace_is_strange_at_first_and_usual_once_it_stays() -> None:
+    """What was measured before, at a pace that was none, is made again."""
     keeper = settled()
-    for _ in range(ACCEPTED):
-        assert not keeper.shifts
-        keeper.check(sentinel(0.8))
-    assert (keeper.waiting, keeper.shifts) == (False, 1)
-    assert keeper.check(sentinel(0.81)) == []
+    keeper.note(ordinary(1))
+    keeper.check(sentinel(1.0))
+    again = [x for _ in range(ACCEPTED) for x in keeper.check(sentinel(0.8))]
+    assert ordinary(1) in again
+    assert [x.point for x in again].count(SENTINEL) == 1
     assert not keeper.waiting
+    assert keeper.check(sentinel(0.81)) == []
+    assert keeper.warnings() == []
 
 
 def test_one_strange_visit_among_the_first_decides_nothing() -> None:
@@ -66,14 +69,20 @@ def test_one_strange_visit_among_the_first_decides_nothing() -> None:
     assert keeper.spells == 0
 
 
-def test_patience_ends_and_the_new_pace_is_usual_then() -> None:
+def test_patience_ends_and_the_slower_pace_is_usual_until_the_better_one_is_back() -> None:
     keeper = settled()
-    for _ in range(10):
-        assert keeper.shifts == 0
+    while keeper.patience_seconds > 0:
         keeper.check(sentinel(1.3))
-    assert (keeper.waiting, keeper.shifts, keeper.spells) == (False, 1, 1)
+    assert (keeper.waiting, keeper.spells) == (False, 1)
     assert keeper.check(sentinel(1.31)) == []
     assert "changed its pace" in keeper.warnings()[0]
+    keeper.note(ordinary(1))
+    assert keeper.check(sentinel(1.29)) == []
+    keeper.note(ordinary(2))
+    again = keeper.check(sentinel(1.01))
+    assert again[-2:] == [ordinary(1), ordinary(2)]
+    assert [1.0 in x.samples for x in again if x.point == SENTINEL] == [False]
+    assert keeper.warnings() == []
 
 
 def test_what_is_replaced_counts_no_longer() -> None:

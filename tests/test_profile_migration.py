@@ -39,7 +39,7 @@ def test_an_older_file_keeps_all_it_says_and_says_nothing_new() -> None:
 def test_the_checksum_of_an_older_file_is_verified_as_written(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert load_profile(path).checksum == json.loads(text)["checksum"] == checksum(text)
-    edited = text.replace('"samples": 5', '"samples": 6', 1)
+    edited = text.replace('"created": "2', '"created": "3', 1)
     assert edited != text
     with pytest.raises(ProfileError, match="was edited or damaged"):
         parse_profile(edited, "edited.json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shlex
 import shutil
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import write_gpu_plans
 import write_profile_table
 
+from smartprof.profile.cost import CostModel
 from smartprof.profile.files import load_profile
 from tests.test_cli import smartprof
 
@@ -66,6 +68,21 @@ def test_whatever_prints_an_estimate_says_so(arguments: list[object], said: str)
     found = smartprof(*arguments, *(["--drafter", "eagle3"] if arguments[0] == "predict" else []))
     assert found.code == 0, found
     assert said in found.out
+
+
+@pytest.mark.parametrize("name", ANALYTIC)
+def test_the_reader_to_copy_reads_a_profile_without_anchors(name: str) -> None:
+    path = FOLDER / f"{name}.json"
+    spec = importlib.util.spec_from_file_location("read_profile", FOLDER / "read_profile.py")
+    assert spec is not None and spec.loader is not None
+    reader = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(reader)
+    found = reader.Profile(path.read_text(encoding="utf-8"))
+    costs = CostModel(load_profile(path), "eagle3")
+    for batch, size, context in ((1, 1, 128), (7, 100, 700), (64, 512, 2048)):
+        seconds, tier = found.seconds("verify", batch=batch, size=size, context=context)
+        assert tier == "interpolated"
+        assert seconds == pytest.approx(costs.predict("verify", batch, size, context).seconds)
 
 
 def test_a_plan_by_estimates_states_no_interval_that_nobody_knows() -> None:

@@ -169,6 +169,19 @@ def test_a_pace_that_never_comes_back_is_reported() -> None:
     assert any("changed its pace" in x for x in found.measured.warnings)
 
 
+def test_a_spell_that_leaves_no_time_to_measure_again_is_reported() -> None:
+    """It begins before anything is known and ends when nearly all the time is spent."""
+    found = swept(1, disturbance=Disturbance(spell=(0.0, 60.0), spell_factor=10.0, swing=0.0))
+    assert any("could not be made again" in x for x in found.measured.warnings)
+
+
+def test_a_slow_start_is_forgotten_when_the_device_picks_up() -> None:
+    found = swept(1, disturbance=Disturbance(spell=(0.0, 8.0), spell_factor=3.0, swing=0.0))
+    predicted = errors(predictor(found.measured), list(found.measured.plan.held_out))
+    assert predicted.mean() <= HELD_OUT_GOAL
+    assert found.measured.warnings == []
+
+
 def test_a_quiet_device_is_left_alone_once_it_is_known() -> None:
     found = swept(0, disturbance=QUIET)
     assert found.device.now() < MODES["quick"].budget_seconds / 2

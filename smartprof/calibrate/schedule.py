@@ -19,7 +19,7 @@ from smartprof.calibrate.plan import Plan, Point
 from smartprof.calibrate.refine import next_point
 from smartprof.calibrate.stopping import StoppingRule, relative_half_width
 from smartprof.calibrate.visits import Samples, Visit, add_visit
-from smartprof.stats import summarise
+from smartprof.stats import Summary, summarise
 
 MIN_SAMPLES = 2  # of a visit; a point gets several visits
 MAX_SAMPLES = 200
@@ -92,7 +92,6 @@ class Sweep:
     ) -> None:
         self.plan, self.goal = plan, timings.goal
         self.samples: Samples = {x: list(y) for x, y in known.items()}
-        self.spent_seconds = 0.0
         self.pace = PaceKeeper(PACE_TOLERANCE * timings.goal, PATIENCE * budget_seconds)
         self._timings, self._watch = timings, watch
         self._rule = StoppingRule(timings.goal)
@@ -106,6 +105,7 @@ class Sweep:
         held_out = budget_seconds * plan.mode.held_out_seconds / plan.mode.budget_seconds
         self._left = {False: budget_seconds - held_out, True: held_out}  # seconds, by held-out
         self._warm: set[Point] = set()
+        self._summaries: dict[Point, Summary] = {}
         self._since_sentinel = 0
         self._rng = np.random.default_rng(seed)
 
@@ -146,7 +146,7 @@ class Sweep:
         """Add shapes, one at a time, where a curve is least known."""
         while len(self.fitted) < shapes and not self._late(self.plan.sentinel):
             yield from self._clear_doubts()
-            summaries = {x: summarise(self.samples[x]) for x in self.fitted}
+            summaries = {x: self._summary(x) for x in self.fitted}
             point = next_point(summaries, self.plan.boundaries)
             if point is None or point in self.samples:
                 return
@@ -160,7 +160,7 @@ class Sweep:
             if self._late(point) or point.quantity != "verify":
                 continue
             for _ in range(VISITS):
-                if relative_half_width(summarise(self.samples[point])) > DOUBTFUL:
+                if relative_half_width(self._summary(point)) > DOUBTFUL:
                     yield from self._visit(point)
 
     def _settle(self) -> Iterator[Visit]:
@@ -176,8 +176,14 @@ class Sweep:
 
     def _width(self, point: Point) -> float:
         """Relative half-width; 0 for a settled point."""
-        samples = self.samples[point]
-        return 0.0 if self._rule.settled(samples) else relative_half_width(summarise(samples))
+        settled = self._rule.settled(self.samples[point])
+        return 0.0 if settled else relative_half_width(self._summary(point))
+
+    def _summary(self, point: Point) -> Summary:
+        """Worked out again only where samples came."""
+        if point not in self._summaries:
+            self._summaries[point] = summarise(self.samples[point])
+        return self._summaries[point]
 
     def _late(self, point: Point) -> bool:
         return self._left[point in self.held_out] <= 0
@@ -198,18 +204,22 @@ class Sweep:
             sentinel = self._timed(self.plan.sentinel, ())
             yield sentinel
             for suspect in self.pace.check(sentinel):
-                yield self._timed(suspect.point, suspect.samples)
+                if self._late(suspect.point):
+                    self.pace.unmade += 1
+                    continue
+                again = self._timed(suspect.point, suspect.samples)
+                self.pace.note(again)
+                yield again
             if not self.pace.waiting or self._late(self.plan.sentinel):
                 return
 
     def _timed(self, point: Point, replaced: tuple[float, ...]) -> Visit:
         start = self._timings.now()
         made = Visit(point, tuple(self._cool_samples(point)), replaced)
-        taken = self._timings.now() - start
-        self._left[point in self.held_out] -= taken
-        self.spent_seconds += taken
+        self._left[point in self.held_out] -= self._timings.now() - start
         self._visits[point] = self._visits.get(point, 0) + (not replaced)
         add_visit(self.samples, made)
+        self._summaries.pop(point, None)
         return made
 
     def _cool_samples(self, point: Point) -> list[float]:
