@@ -47,8 +47,6 @@ COMMANDS: dict[str, tuple[object, ...]] = {
     "check": ("check", "epyc-2t-smollm2.json", "--gpu", "none"),
     "compare": ("compare", "xeon-2t-smollm2.json", "epyc-2t-smollm2.json", "--json", "both.json"),
     "export": ("export", "vllm", *GIVEN, "--out", "vllm.json"),
-    "check": ("check", "epyc-2t-smollm2.json", "--gpu", "none"),
-    "compare": ("compare", "xeon-2t-smollm2.json", "epyc-2t-smollm2.json"),
     "estimate": ("estimate", "--device", "l40s", "--out", "estimated.json"),
 }
 
