@@ -45,6 +45,7 @@ COMMANDS: dict[str, tuple[object, ...]] = {
         *("--batch", 2, "--json", "simulated.json", "--plot", "simulated.png"),
     ),
     "export": ("export", "vllm", *GIVEN, "--out", "vllm.json"),
+    "estimate": ("estimate", "--device", "h100", "--out", "h100.json"),
 }
 
 
