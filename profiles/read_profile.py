@@ -55,7 +55,7 @@ class Profile:
 
 class _Surface:  # an axis that it lacks has the one value 0
     def __init__(self, name, raw):
-        self.name, self.domain = name, raw["domain"]
+        self.name, self.domain, self.of_batches = name, raw["domain"], name == "plain_decode"
         self.anchors = {(x["batch"] or 0, x["size"], x["context"] or 0) for x in raw["anchors"]}
         self.curves = {(x["batch"] or 0, x["context"] or 0): x["knots"] for x in raw["curves"]}
         self.batches, self.contexts = (sorted(set(x)) for x in zip(*self.curves, strict=True))
@@ -86,10 +86,10 @@ class _Surface:  # an axis that it lacks has the one value 0
     def _on_curve(self, field, batch, size, context):
         knots = {x["size"]: x[field] for x in self.curves[batch, context]}
         low, high, share = _around(list(knots), size)
-        seconds = _mixed(knots[low], knots[high], min(share, 1), field)
-        first, last = min(knots), max(knots)
+        first, stretch = min(knots), 1 if self.of_batches else max(size / max(knots), 1)
+        seconds = _mixed(knots[low], knots[high], share if stretch == 1 else 1, field)
         if field != "seconds" or first <= size or batch == self.batches[0]:
-            return seconds * (max(size / last, 1) if field == "seconds" else 1)
+            return seconds * (stretch if field == "seconds" else 1)
         lower = self.batches[self.batches.index(batch) - 1]
         ends = [self._on_curve(field, lower, x, context) for x in (size, first)]
         return knots[first] * min(max(ends[0] / ends[1], size / first), 1)

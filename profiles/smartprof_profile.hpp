@@ -318,6 +318,11 @@ class Surface {
   double curve_seconds(double batch, double size, double context) const {
     const std::vector<Knot>& knots = curves_.at({batch, context});
     const Knot &first = knots.front(), &last = knots.back();
+    if (size > last.size && name_ == "plain_decode") {  // its sizes are batches
+      if (knots.size() == 1) return last.seconds;
+      const Knot& before = *(knots.end() - 2);
+      return mixed(before.seconds, last.seconds, (size - before.size) / (last.size - before.size));
+    }
     if (size > last.size) return last.seconds * size / last.size;
     if (size >= first.size || batch == batches_.front()) {
       return linear(knots, size, &Knot::seconds);

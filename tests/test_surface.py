@@ -82,6 +82,11 @@ def _scalar_seconds(surface: Surface, batch: float, size: float, context: float)
     by_context: dict[int, dict[int, Curve]] = {}
     for curve in surface.curves:
         by_context.setdefault(curve.context or 0, {})[curve.batch or 0] = curve
+    if surface.size_axis == "batch":
+        rows = {
+            x: _along({k.size: k.seconds for k in y[0].knots}, size) for x, y in by_context.items()
+        }
+        return _along(rows, context)
     return _along(
         {
             place: _along({x: _curve_seconds(curves, x, size) for x in curves}, batch)
@@ -154,6 +159,18 @@ def test_a_linear_truth_is_met_everywhere_inside() -> None:
         sizes = range(8, 65)
         expected = [truth(batch, x, context) for x in sizes]
         np.testing.assert_allclose(evaluator.seconds(batch, sizes, context), expected)
+
+
+def test_beyond_the_largest_batch_plain_rounds_and_verify_passes_go_on_alike() -> None:
+    """Else speculation would look better there than anything measured says."""
+    rising = make_profile(
+        lambda batch, size, context: 0.01 + 2e-3 * batch, overhead=lambda batch, size, context: 1e-3
+    )
+    plain, verify = SurfaceEvaluator(rising.plain_decode), SurfaceEvaluator(rising.verify)
+    for batch in (8, 11, 20, 32):
+        of_plain = plain.seconds(None, [batch], 64)[0]
+        assert of_plain == pytest.approx(1e-3 + 0.01 + 2e-3 * batch)
+        assert verify.seconds(batch, [batch], 64)[0] + 1e-3 == pytest.approx(of_plain)
 
 
 def test_fewer_tokens_than_a_larger_batch_follow_the_smaller_batch_within_bounds() -> None:

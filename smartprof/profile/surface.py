@@ -155,6 +155,7 @@ def _ordered_curves(surface: Surface, batches: Axis, contexts: Axis) -> list[lis
     for context in contexts.values or (None,):
         row: list[CurveArrays] = []
         for batch in batches.values or (None,):
-            row.append(CurveArrays(by_place[batch, context], row[-1] if row else None))
+            lower = row[-1] if row else None
+            row.append(CurveArrays(by_place[batch, context], lower, surface.size_axis == "batch"))
         found.append(row)
     return found

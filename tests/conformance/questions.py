@@ -126,6 +126,8 @@ def _other_quantities() -> list[Query]:
         eager("plain decoding, an anchor", "plain_decode", 2, 2, 100),
         eager("plain decoding between batches and contexts", "plain_decode", 3, 3, 250.5),
         eager("plain decoding above the largest batch", "plain_decode", 20, 20, 100),
+        Query("plain decoding above, rising", "steep.json", "plain_decode", 20, 20, 64),
+        Query("plain decoding above, falling", "graph.json", "plain_decode", 40, 40, 128),
         eager("overhead has no context", "round_overhead", 2, 9, None),
         eager("a context that overhead does not look at", "round_overhead", 2, 9, 99999),
         eager("overhead between batches", "round_overhead", 3, 12, None),
