@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import qmc
 
+from smartprof.calibrate.contexts import GROWN, longest_context
 from smartprof.errors import InputError
 from smartprof.models.shapes import ModelShape
 
@@ -90,7 +91,10 @@ class Plan:
     def capacity(self) -> int:
         """Cache slots per request that the largest point needs."""
         points = self.fitted + self.held_out + self.fresh
-        return max(x.context + (x.size if x.quantity == "verify" else 64) for x in points)
+        return max(
+            longest_context(x.batch, x.context) + (x.size + GROWN if x.quantity == "verify" else 64)
+            for x in points
+        )
 
     @property
     def batch(self) -> int:
@@ -134,7 +138,10 @@ def make_plan(
     Raises InputError when not even the smallest shape fits.
     """
     chosen = _find_mode(mode)
-    contexts = tuple(x for x in chosen.contexts if x + chosen.top <= max_context)
+    needed = {
+        x: longest_context(chosen.batches[-1], x) + chosen.top + GROWN for x in chosen.contexts
+    }
+    contexts = tuple(x for x in chosen.contexts if needed[x] <= max_context)
     skipped = [
         f"context {x}: the model ends at {max_context}"
         for x in chosen.contexts
@@ -143,7 +150,7 @@ def make_plan(
     if not contexts:
         raise InputError(
             f"the model ends at {max_context} tokens, a calibration needs "
-            f"{chosen.contexts[0] + chosen.top}: choose another target"
+            f"{needed[chosen.contexts[0]]}: choose another target"
         )
     batches, fitting = _fitting(chosen, contexts, shape, memory_bytes, element_bytes, skipped)
     boundaries = _boundaries(chosen, capture_sizes)
@@ -160,7 +167,7 @@ def make_plan(
 def predicted_bytes(shape: ModelShape, point: Point, element_bytes: int) -> int:
     """Memory of one verify pass beyond the weights: cache, logits, activations, masks."""
     width = -(-point.size // point.batch)
-    slots = point.context + point.size
+    slots = longest_context(point.batch, point.context) + point.size
     cache = point.batch * slots * shape.kv_bytes_per_token(element_bytes)
     logits = point.size * shape.vocab * element_bytes
     activations = point.size * (4 * shape.hidden + 3 * shape.intermediate) * element_bytes

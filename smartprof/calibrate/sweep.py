@@ -11,6 +11,7 @@ from itertools import cycle, islice
 import numpy as np
 from numpy.typing import NDArray
 
+from smartprof.calibrate.contexts import GROWN, longest_context, spread_contexts
 from smartprof.calibrate.plan import Plan, Point
 from smartprof.calibrate.synthetic import (
     EvenDrafter,
@@ -34,6 +35,8 @@ from smartprof.trees.packed import pack
 TARGET_HALF_WIDTH = {"cpu": 0.02, "cuda": 0.005}
 MOST_DRAFTED = 4096  # nodes per request: whatever a round of known size needs
 TIMED_STEPS = 2  # the first draft step of a round finds colder caches than the next
+# In use every pass is longer than the last, and nothing prepared for one serves the next.
+LENGTHENED = range(-GROWN, GROWN + 1)
 MOST_GROWN = 64  # tokens by which a request grows while its catch-up is timed over and over
 
 
@@ -79,9 +82,17 @@ def sampler(bench: Bench, point: Point) -> Callable[[], float]:
 def _verify(bench: Bench, point: Point) -> Callable[[], float]:
     forest = even_forest(point.batch, point.size, bench.target.model.shape.vocab)
     trees = pack(forest, np.arange(point.batch, forest.size))
-    context_lens = np.full(point.batch, point.context)
-    device = bench.target.model.device
-    return lambda: time_call(lambda: bench.target.verify(trees, context_lens, point.size), device)
+    spread = spread_contexts(point.batch, point.context)
+    lengths = cycle([np.maximum(spread + x, 1) for x in LENGTHENED])
+    target = bench.target
+
+    def sample() -> float:
+        context_lens = next(lengths)
+        return time_call(
+            lambda: target.verify(trees, context_lens, point.size), target.model.device
+        )
+
+    return sample
 
 
 def _cold(bench: Bench) -> Callable[[], float]:
@@ -113,11 +124,12 @@ def _round_overhead(bench: Bench, point: Point) -> Callable[[], float]:
 def _seated(
     bench: Bench, drafter: Drafter, policy: Policy, point: Point, costs: Unpriced
 ) -> Decoder:
-    """A decoder whose rows hold requests of the point's context length, without a prefill."""
+    """A decoder whose rows hold requests of the point's mean context, without a prefill."""
     decoder = Decoder(bench.target, drafter, policy, costs, frozenset())
-    tokens = tuple(islice(cycle(bench.text), point.context))
-    request = Request("calibration", "calibration", "calibration", tokens, 64)
-    decoder.rows = [Progress(request, x) for x in range(point.batch)]
+    longest = tuple(islice(cycle(bench.text), longest_context(point.batch, point.context)))
+    for row, length in enumerate(spread_contexts(point.batch, point.context).tolist()):
+        request = Request("calibration", "calibration", "calibration", longest[:length], 64)
+        decoder.rows.append(Progress(request, row))
     return decoder
 
 
@@ -145,11 +157,11 @@ class _DraftRounds:
         return Forest.roots(np.array([x[-1] for x in news]))
 
     def _seat(self) -> None:
-        """Requests of the point's context length in every row."""
+        """Requests of the point's mean context in all rows."""
         bench, point = self._bench, self._point
         bench.drafter.begin(point.source)
-        for row in range(point.batch):
-            bench.drafter.seat(row, list(islice(cycle(bench.text), point.context)))
+        for row, length in enumerate(spread_contexts(point.batch, point.context).tolist()):
+            bench.drafter.seat(row, list(islice(cycle(bench.text), length)))
 
 
 def _draft_catchup(bench: Bench, point: Point) -> Callable[[], float]:
