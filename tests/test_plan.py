@@ -119,6 +119,21 @@ def test_held_out_points_reach_batches_and_contexts_that_were_not_measured() -> 
     assert len({x.size for x in plan.held_out}) >= 6
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_drafting_is_timed_as_far_at_every_batch(mode: str) -> None:
+    """Where one curve ends early, batches between it and the next have extrapolated prices."""
+    plan = make_plan(mode, SMOL, PLENTY, 4, 8192, ("ngram", "hybrid"))
+    for source in ("ngram", "hybrid"):
+        for quantity in ("draft_step", "draft_catchup"):
+            own = [x for x in plan.fitted if (x.quantity, x.source) == (quantity, source)]
+            largest: dict[int, int] = {}
+            for point in own:
+                largest[point.batch] = max(point.size, largest.get(point.batch, 0))
+            assert len(largest) == 2
+            assert len(set(largest.values())) == 1
+            assert max(largest.values()) >= 8 * max(largest)
+
+
 def test_the_same_question_gives_the_same_plan() -> None:
     assert plan_with(PLENTY, "full") == plan_with(PLENTY, "full")
 

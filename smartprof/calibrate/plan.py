@@ -14,6 +14,7 @@ from smartprof.models.shapes import ModelShape
 
 QUANTITIES = ("verify", "plain_decode", "round_overhead", "draft_step", "draft_catchup")
 CHECKED_SIZE = 64  # at the largest batch and context, where batch, size and context interact most
+MOST_ACCEPTED = 8  # tokens per request of the largest batch that a catch-up is timed with
 MASK_BYTES = 9  # per padded query head and cache slot: a boolean, a float and a copy of each
 
 
@@ -134,7 +135,7 @@ def make_plan(
     memory_bytes: free memory after the weights are loaded. sources: of the drafter. Batches and
     contexts whose largest shape would not fit are left out by prediction and named in `skipped`.
     capture_sizes: token counts to which captured passes are padded. The base curve gets both sides
-    of some of them; without any, both sides of `tiles`.
+    of some of them, the smallest if not all have room; without any, both sides of `tiles`.
     Raises InputError when not even the smallest shape fits.
     """
     chosen = _find_mode(mode)
@@ -154,12 +155,14 @@ def make_plan(
         )
     batches, fitting = _fitting(chosen, contexts, shape, memory_bytes, element_bytes, skipped)
     boundaries = _boundaries(chosen, capture_sizes)
-    fitted = [
-        *_verify_points(chosen, batches, fitting, _edges(chosen, capture_sizes or tiles)),
+    others = [
         *_round_points(chosen, batches, fitting),
         *(x for source in sources[:-1] for x in _lookup_points(batches, fitting, source, chosen)),
         *_draft_points(chosen, batches, fitting, sources[-1]),
     ]
+    room = chosen.shapes - len(others) - len(_verify_points(chosen, batches, fitting, ()))
+    edges = _edges(chosen, capture_sizes or tiles)[: max(room, 0)]
+    fitted = _verify_points(chosen, batches, fitting, edges) + others
     held_out, fresh = _held_out(chosen, batches, fitting, set(fitted))
     return Plan(chosen, tuple(fitted), held_out, tuple(skipped), fresh, boundaries)
 
@@ -210,9 +213,9 @@ def _fitting(
     )
 
 
-def _edges(mode: Mode, jumps: Sequence[int]) -> set[int]:
+def _edges(mode: Mode, jumps: Sequence[int]) -> list[int]:
     """Sizes just above those sizes of the mode where the time may jump."""
-    return {x + 1 for x in mode.sizes if x in jumps and 16 <= x < mode.top}
+    return [x + 1 for x in mode.sizes if x in jumps and 16 <= x < mode.top]
 
 
 def _boundaries(mode: Mode, capture_sizes: Sequence[int]) -> tuple[int, ...]:
@@ -220,7 +223,7 @@ def _boundaries(mode: Mode, capture_sizes: Sequence[int]) -> tuple[int, ...]:
 
 
 def _verify_points(
-    mode: Mode, batches: tuple[int, ...], contexts: tuple[int, ...], edges: set[int]
+    mode: Mode, batches: tuple[int, ...], contexts: tuple[int, ...], edges: Sequence[int]
 ) -> list[Point]:
     points = []
     for batch in batches:
@@ -229,7 +232,7 @@ def _verify_points(
             if context == contexts[0]:
                 wanted |= {batch + 1}  # the first token that speculation adds may cost most
             if batch == batches[0] and context == contexts[0]:
-                wanted |= {*mode.sizes} | edges
+                wanted |= {*mode.sizes, *edges}
             if batch == batches[-1] and context == contexts[-1]:
                 wanted |= {max(batch, CHECKED_SIZE)}
             sizes = {x for x in wanted if batch <= x <= mode.top}
@@ -253,7 +256,7 @@ def _draft_points(
     for batch in _ends(batches):
         first = batch == batches[0]
         rows = {batch, 16, mode.top} if first else {batch, mode.top}
-        accepted = {batch, 8 * batch}
+        accepted = {batch, MOST_ACCEPTED * batches[-1]}
         points += [Point("draft_step", batch, x, contexts[0], source) for x in sorted(rows)]
         points += [Point("draft_catchup", batch, x, contexts[0], source) for x in sorted(accepted)]
         points += _further_contexts(batch, contexts, source)
@@ -264,14 +267,14 @@ def _lookup_points(
     batches: tuple[int, ...], contexts: tuple[int, ...], source: str, mode: Mode
 ) -> list[Point]:
     """Of a source that the drafter mixes in: it takes next to no time, and few shapes show that."""
-    first = batches[0]
-    points = [
-        Point("draft_step", first, mode.top, contexts[0], source),
-        Point("draft_catchup", first, 16 * first, contexts[0], source),
-    ]
+    largest = {"draft_step": mode.top, "draft_catchup": MOST_ACCEPTED * batches[-1]}
+    points = []
     for batch in _ends(batches):
-        for quantity in ("draft_step", "draft_catchup"):
-            points.append(Point(quantity, batch, batch, contexts[0], source))
+        points += [
+            Point(quantity, batch, x, contexts[0], source)
+            for quantity, most in largest.items()
+            for x in sorted({batch, most})
+        ]
         points += _further_contexts(batch, contexts, source)
     return points
 
