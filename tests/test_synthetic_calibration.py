@@ -170,8 +170,8 @@ def test_a_pace_that_never_comes_back_is_reported() -> None:
 
 
 def test_a_spell_that_leaves_no_time_to_measure_again_is_reported() -> None:
-    """It begins before anything is known and ends when nearly all the time is spent."""
-    found = swept(1, disturbance=Disturbance(spell=(0.0, 60.0), spell_factor=10.0, swing=0.0))
+    """It begins before anything is known and ends when the time is spent."""
+    found = swept(1, disturbance=Disturbance(spell=(0.0, 66.0), spell_factor=10.0, swing=0.0))
     assert any("could not be made again" in x for x in found.measured.warnings)
 
 

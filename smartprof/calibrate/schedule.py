@@ -204,7 +204,7 @@ class Sweep:
             sentinel = self._timed(self.plan.sentinel, ())
             yield sentinel
             for suspect in self.pace.check(sentinel):
-                if self._late(suspect.point):
+                if self._late(self.plan.sentinel):
                     self.pace.unmade += 1
                     continue
                 again = self._timed(suspect.point, suspect.samples)
@@ -216,7 +216,10 @@ class Sweep:
     def _timed(self, point: Point, replaced: tuple[float, ...]) -> Visit:
         start = self._timings.now()
         made = Visit(point, tuple(self._cool_samples(point)), replaced)
-        self._left[point in self.held_out] -= self._timings.now() - start
+        # What must be made again is made again for held-out points too, whose own share is short:
+        # else they alone would keep the slow moments.
+        own_share = point in self.held_out and not replaced
+        self._left[own_share] -= self._timings.now() - start
         self._visits[point] = self._visits.get(point, 0) + (not replaced)
         add_visit(self.samples, made)
         self._summaries.pop(point, None)
