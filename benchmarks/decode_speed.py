@@ -24,7 +24,7 @@ import torch
 from transformers import AutoModelForCausalLM
 from turns import in_turns, ratio_text
 
-from smartprof.calibrate.synthetic import EvenDrafter, Unpriced, even_forest
+from smartprof.calibrate.synthetic import EvenDrafter, Unpriced, heaps
 from smartprof.decode.prompts import bundled_prompts, select_prompts
 from smartprof.decode.requests import Request
 from smartprof.decode.rounds import Decoder
@@ -124,7 +124,7 @@ def passes(model: LoadedModel, repeats: int) -> None:
     data = torch.ones(READ_BYTES // 4)
 
     def verify(width: int) -> Callable[[], object]:
-        forest = even_forest(1, width, transformer.shape.vocab)
+        forest = heaps(np.array([width]), transformer.shape.vocab)
         trees = pack(forest, np.arange(1, width))
         return lambda: target.verify(trees, np.array([CONTEXT]), width)
 
@@ -162,7 +162,7 @@ def bare_products(model: LoadedModel) -> None:
 def where_time_goes(model: LoadedModel) -> None:
     """Operators of a pass of one token by their own time."""
     target = Target(model.transformer, 1, CONTEXT + 1)
-    trees = pack(even_forest(1, 1, model.transformer.shape.vocab), np.arange(0))
+    trees = pack(heaps(np.array([1]), model.transformer.shape.vocab), np.arange(0))
     count = 10
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
         for _ in range(count):

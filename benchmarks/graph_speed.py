@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from turns import in_turns, ratio_text
 
-from smartprof.calibrate.synthetic import EvenDrafter, Unpriced, WholeForest, even_forest
+from smartprof.calibrate.synthetic import EvenDrafter, Unpriced, WholeForest, heaps
 from smartprof.decode.records import RoundRecord
 from smartprof.decode.requests import Progress, Request
 from smartprof.decode.rounds import Decoder
@@ -68,7 +68,7 @@ def targets(model: LoadedModel, context: int) -> dict[str, Target]:
 
 def synthetic_trees(tokens: int, vocab: int) -> PackedTrees:
     """One tree of so many tokens."""
-    return pack(even_forest(1, tokens, vocab), np.arange(1, tokens))
+    return pack(heaps(np.array([tokens]), vocab), np.arange(1, tokens))
 
 
 def bandwidth(model: LoadedModel, repeats: int) -> float:

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.stats import qmc
 
 from smartprof.calibrate.contexts import GROWN, longest_context
+from smartprof.calibrate.tree_sizes import skewed_sizes
 from smartprof.errors import InputError
 from smartprof.models.shapes import ModelShape
 
@@ -169,7 +170,7 @@ def make_plan(
 
 def predicted_bytes(shape: ModelShape, point: Point, element_bytes: int) -> int:
     """Memory of one verify pass beyond the weights: cache, logits, activations, masks."""
-    width = -(-point.size // point.batch)
+    width = int(skewed_sizes(point.batch, point.size).max())
     slots = longest_context(point.batch, point.context) + point.size
     cache = point.batch * slots * shape.kv_bytes_per_token(element_bytes)
     logits = point.size * shape.vocab * element_bytes

@@ -18,15 +18,16 @@ from smartprof.calibrate.synthetic import (
     FlatCosts,
     Unpriced,
     WidenedDrafter,
-    even_forest,
+    heaps,
 )
 from smartprof.calibrate.timing import synchronise, time_call
+from smartprof.calibrate.tree_sizes import skewed_sizes
 from smartprof.decode.requests import Progress, Request
 from smartprof.decode.rounds import Decoder
 from smartprof.decode.target import Target
 from smartprof.drafters.base import Drafter
 from smartprof.drafters.calibrated import CalibratedDrafter
-from smartprof.policies.base import Policy
+from smartprof.policies.base import Policy, Round
 from smartprof.policies.plain import Plain
 from smartprof.policies.smart import Smart, SmartOptions
 from smartprof.trees.forest import Forest
@@ -80,7 +81,8 @@ def sampler(bench: Bench, point: Point) -> Callable[[], float]:
 
 
 def _verify(bench: Bench, point: Point) -> Callable[[], float]:
-    forest = even_forest(point.batch, point.size, bench.target.model.shape.vocab)
+    sizes = skewed_sizes(point.batch, point.size)
+    forest = heaps(sizes, bench.target.model.shape.vocab)
     trees = pack(forest, np.arange(point.batch, forest.size))
     spread = spread_contexts(point.batch, point.context)
     lengths = cycle([np.maximum(spread + x, 1) for x in LENGTHENED])
@@ -143,6 +145,7 @@ class _DraftRounds:
         self._cool = _verify(bench, Point("verify", 1, 1, 1))
         self._text = cycle(bench.text)
         self._grown = MOST_GROWN  # tokens since the requests were seated
+        self._policy = Smart()
 
     def begin(self) -> Forest:
         """The roots of the next round, of which nothing is drafted yet."""
@@ -156,6 +159,27 @@ class _DraftRounds:
         self._cool()
         return Forest.roots(np.array([x[-1] for x in news]))
 
+    def expand(self, forest: Forest, nodes: NDArray[np.int64]) -> _Expansion:
+        """One draft step, and the decision about the next that every step brings with it."""
+        device = self._bench.target.model.device
+        synchronise(device)
+        start = time.perf_counter()
+        grown = forest.extend(nodes, self._drafter.expand(forest, nodes))
+        self._policy.grow(self._state(grown))
+        synchronise(device)
+        return _Expansion(grown, time.perf_counter() - start)
+
+    def _state(self, forest: Forest) -> Round:
+        batch = self._point.batch
+        return Round(
+            forest=forest,
+            context_lens=spread_contexts(batch, self._point.context),
+            room=np.full(batch, MOST_DRAFTED),
+            costs=FlatCosts(),
+            plain_seconds=1.0,
+            drafted_seconds=0.0,
+        )
+
     def _seat(self) -> None:
         """Requests of the point's mean context in all rows."""
         bench, point = self._bench, self._point
@@ -165,12 +189,11 @@ class _DraftRounds:
 
 
 def _draft_catchup(bench: Bench, point: Point) -> Callable[[], float]:
-    drafter = CalibratedDrafter(bench.drafter)
-    rounds = _DraftRounds(bench, point, drafter, point.size)
+    rounds = _DraftRounds(bench, point, CalibratedDrafter(bench.drafter), point.size)
 
     def sample() -> float:
         forest = rounds.begin()
-        return _expansion(bench, drafter, forest, forest.frontier).seconds
+        return rounds.expand(forest, forest.frontier).seconds
 
     return sample
 
@@ -185,7 +208,7 @@ def _draft_step(bench: Bench, point: Point) -> Callable[[], float]:
         forest = roots.extend(roots.frontier, drafter.expand(roots, roots.frontier))
         seconds: list[float] = []
         while len(seconds) < TIMED_STEPS and (not seconds or len(forest.frontier) >= point.size):
-            step = _expansion(bench, drafter, forest, forest.frontier[: point.size])
+            step = rounds.expand(forest, forest.frontier[: point.size])
             forest = step.forest
             seconds.append(step.seconds)
         return statistics.mean(seconds)
@@ -199,17 +222,6 @@ class _Expansion:
 
     forest: Forest
     seconds: float
-
-
-def _expansion(
-    bench: Bench, drafter: Drafter, forest: Forest, nodes: NDArray[np.int64]
-) -> _Expansion:
-    device = bench.target.model.device
-    synchronise(device)
-    start = time.perf_counter()
-    grown = forest.extend(nodes, drafter.expand(forest, nodes))
-    synchronise(device)
-    return _Expansion(grown, time.perf_counter() - start)
 
 
 _SAMPLERS: dict[str, Callable[[Bench, Point], Callable[[], float]]] = {

@@ -12,26 +12,26 @@ from numpy.typing import NDArray
 from smartprof.drafters.base import Drafter
 from smartprof.errors import InputError
 from smartprof.policies.base import NO_NODES, Cut, Policy, Round
+from smartprof.policies.ranking import rank_within
 from smartprof.profile.envelope import Envelope
 from smartprof.trees.forest import Children, Forest
 
 LEAST_SHARE = 1e-6  # conditional probability of a child that is only there to be counted
 
 
-def even_forest(batch: int, tokens: int, vocab: int) -> Forest:
-    """A forest of `tokens` nodes, roots included, spread evenly; each tree a binary heap."""
-    forest = Forest.roots(np.arange(batch) % vocab)
-    while forest.size < tokens:
-        nodes = forest.frontier[: -(-(tokens - forest.size) // 2)]
-        forest = forest.extend(nodes, _twins(nodes, tokens - forest.size, vocab))
+def heaps(sizes: NDArray[np.int64], vocab: int) -> Forest:
+    """A forest of trees of such sizes, roots included, each a binary heap."""
+    forest = Forest.roots(np.arange(len(sizes)) % vocab)
+    missing = sizes - 1
+    while missing.any():
+        nodes = forest.frontier
+        parent = np.repeat(nodes, 2)
+        place = rank_within(forest.request[parent], np.zeros(len(parent)))
+        kept = place < missing[forest.request[parent]]
+        parent, token = parent[kept], np.tile([0, 1], len(nodes))[kept] % vocab
+        missing = missing - np.bincount(forest.request[parent], minlength=len(sizes))
+        forest = forest.extend(nodes, Children.checked(parent, token, np.full(len(parent), 0.5)))
     return forest
-
-
-def _twins(nodes: NDArray[np.int64], most: int, vocab: int) -> Children:
-    """Two children for each node, the first children of all before the second ones."""
-    parent = np.concatenate([nodes, nodes])[:most]
-    token = np.concatenate([np.zeros(len(nodes)), np.ones(len(nodes))])[:most]
-    return Children.checked(parent, token.astype(np.int64) % vocab, np.full(len(parent), 0.5))
 
 
 class EvenDrafter(Drafter):

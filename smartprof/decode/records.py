@@ -15,6 +15,7 @@ class RoundRecord:
     """What one round did, over the B requests of the batch, row by row.
 
     seconds: wall clock of the whole round; draft and verify are parts of it, the rest is overhead.
+    draft_seconds: from the first expansion to the decision against a further one.
     modelled_seconds, modelled_draft_seconds, modelled_verify_seconds: the same, priced by the
     profile.
     committed, accepted, tree_size, context_lens: int64 [B]; tree size counts the root; context

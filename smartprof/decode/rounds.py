@@ -132,17 +132,20 @@ class Decoder:
         newest = [(x.output or x.request.tokens)[-1] for x in self.rows]
         draft = Draft(Forest.roots(np.array(newest)), 0.0, 0.0, 0)
         state = self._begin(draft.forest, context_lens)
-        while True:
-            nodes = self.policy.grow(state)
-            if nodes.size == 0:
-                return draft, state
-            start = self._clock()
+        nodes = self.policy.grow(state)
+        start = self._clock()
+        while nodes.size:
             price = self._draft_price(draft, len(nodes), state)
             children = self.drafter.expand(draft.forest, nodes)
-            forest = draft.forest.extend(nodes, children)
-            seconds = draft.seconds + self._clock() - start
-            draft = Draft(forest, seconds, draft.modelled_seconds + price, draft.steps + 1)
-            state = replace(state, forest=forest, drafted_seconds=draft.modelled_seconds)
+            draft = Draft(
+                draft.forest.extend(nodes, children),
+                self._clock() - start,
+                draft.modelled_seconds + price,
+                draft.steps + 1,
+            )
+            state = replace(state, forest=draft.forest, drafted_seconds=draft.modelled_seconds)
+            nodes = self.policy.grow(state)
+        return draft, state
 
     def _begin(self, forest: Forest, context_lens: NDArray[np.int64]) -> Round:
         """The round before anything is drafted, with the source that the policy chose."""
