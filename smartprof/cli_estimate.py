@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from smartprof.console import Force, err, integers, out
+from smartprof.console import Force, command_line, err, integers, out, print_line
 from smartprof.errors import InputError
 
 UNLIMITED = 10**15  # bytes, where only verify passes are held against measured ones
@@ -76,6 +75,8 @@ def estimate(
     )
     wanted = _Wanted(device, flops, bandwidth, memory, execution)
     if against is not None:
+        if path is not None:
+            raise InputError("expected --out FILE or --against PROFILE, got both: drop one")
         _hold_against(wanted, shares, against)
         return
     if path is None:
@@ -102,6 +103,11 @@ class _Wanted:
         if self.flops is None and self.bandwidth is None:
             if called is None:
                 raise InputError(f"expected --device, one of {', '.join(DEVICES)}; got none")
+            if self.memory is not None:
+                raise InputError(
+                    f"--device {called}: expected no --memory for a device of the table, whose "
+                    "sheet says it: drop it, or give --flops and --bandwidth as well"
+                )
             return gpu_machine(find_sheet(called), shares, self.execution)
         size = self.memory or memory
         if self.flops is None or self.bandwidth is None or called is None or size is None:
@@ -132,14 +138,13 @@ def _write(
     shape = require_shape(target)
     network = find_drafter(drafter or f"{PREFIX}{shape.name}", shape)
     axes = Grid(integers(grid[0], "--batches"), integers(grid[1], "--contexts"), grid[2])
-    command = " ".join(["smartprof", *sys.argv[1:]])
     machine = wanted.machine(shares, None, None)
     saved = save_profile(
-        estimate_profile(machine, shape, network, axes, command), path, force=force
+        estimate_profile(machine, shape, network, axes, command_line()), path, force=force
     )
-    _print_line(f"{shape.name} with {network.name} on {machine.name}: {saved.provenance.note}")
+    print_line(f"{shape.name} with {network.name} on {machine.name}: {saved.provenance.note}")
     for warning in saved.quality.warnings:
-        _print_line(f"warning: {warning}")
+        print_line(f"warning: {warning}")
     err.print(f"wrote {path}", soft_wrap=True)
 
 
@@ -151,13 +156,9 @@ def _hold_against(wanted: _Wanted, shares: Any, against: str) -> None:
     profile = load_profile(find_profile(against))
     machine = wanted.machine(shares, profile.key.device.name, UNLIMITED)
     errors = verify_errors(machine, profile)
-    _print_line(f"{target_of(profile).name} on {machine.name}: {machine.note}")
+    print_line(f"{target_of(profile).name} on {machine.name}: {machine.note}")
     out.print(errors_table(errors))
-    _print_line(
+    print_line(
         f"verify: median error {errors.median_abs_pct:.1f} % over {len(errors.signed_pct)} "
         "measured points"
     )
-
-
-def _print_line(line: str) -> None:
-    out.print(line, soft_wrap=True, highlight=False)

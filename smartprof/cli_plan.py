@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from smartprof.console import Force, JsonPath, ProfileName, err, integers, out
+from smartprof.console import Force, JsonPath, ProfileName, err, integers, out, print_line
 from smartprof.errors import InputError
 
 AcceptanceText = Annotated[
@@ -167,9 +167,9 @@ def export(
     )
     exported = exporter.export(request)
     write_atomically(exported.content, path, force)
-    _print_line(exported.command)
+    print_line(exported.command)
     for remark in exported.remarks:
-        _print_line(f"- {remark}")
+        print_line(f"- {remark}")
     err.print(f"wrote {path}", soft_wrap=True)
 
 
@@ -183,7 +183,7 @@ def _print_plan(costs: Any, made: Any, explain: Any) -> None:
     )
 
     analytic = costs.profile.provenance.kind == "analytic"
-    _print_line(plan_heading(costs, made))
+    print_line(plan_heading(costs, made))
     if explain:
         cell = next(x for x in made.cells if x.batch == explain[0])
         lines = explanation(cell, uncertain(made, analytic))
@@ -191,11 +191,7 @@ def _print_plan(costs: Any, made: Any, explain: Any) -> None:
         out.print(plan_table(made, analytic))
         lines = stop_sentences(made)
     for line in (*lines, *made.acceptance.remarks):
-        _print_line(line)
-
-
-def _print_line(line: str) -> None:
-    out.print(line, soft_wrap=True, highlight=False)
+        print_line(line)
 
 
 def _save_plan(costs: Any, made: Any, json_path: Path | None, plot: Path | None) -> None:

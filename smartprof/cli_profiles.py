@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from smartprof.console import Force, JsonPath, command_line, err, integers, out
+from smartprof.console import Force, JsonPath, command_line, err, integers, out, print_line
 from smartprof.errors import InputError
 
 ProfileArgument = Annotated[
@@ -55,17 +55,17 @@ def check(
     loaded = load_profile(find_profile(profile))
     findings = check_profile(loaded, gpu, target)
     for finding in findings:
-        _print_line(finding_line(finding))
+        print_line(finding_line(finding))
     if on_device:
         found = recheck_profile(
             loaded, gpu, target or "smollm2", drafter, lambda x: err.print(x, soft_wrap=True)
         )
         for line in recheck_lines(found.rechecks):
-            _print_line(line)
+            print_line(line)
         findings += found.findings
         for finding in found.findings:
-            _print_line(finding_line(finding))
-    _print_line(summary_line(findings))
+            print_line(finding_line(finding))
+    print_line(summary_line(findings))
     if failed(findings):
         raise typer.Exit(1)
 
@@ -208,7 +208,7 @@ def fit(
     )
     saved = save_profile(import_profile(request), path, force)
     for line in imported_lines(saved, request.points.rows):
-        _print_line(line)
+        print_line(line)
     err.print(f"wrote {path}", soft_wrap=True)
 
 
@@ -243,15 +243,11 @@ def _print_comparison(found: Any) -> None:
     )
 
     for line in comparison_lines(found):
-        _print_line(line)
+        print_line(line)
     if found.regions:
         out.print(regions_table(found.regions))
     else:
-        _print_line("seconds: nothing compared, no point lies in both domains")
+        print_line("seconds: nothing compared, no point lies in both domains")
     if any(x.changes for x in found.decisions):
         out.print(decisions_table(found.decisions))
-    _print_line(decisions_sentence(found.decisions))
-
-
-def _print_line(line: str) -> None:
-    out.print(line, soft_wrap=True, highlight=False)
+    print_line(decisions_sentence(found.decisions))

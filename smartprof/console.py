@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -34,5 +35,10 @@ def integers(text: str, option: str) -> tuple[int, ...]:
 
 
 def command_line() -> str:
-    """What the user typed, for the provenance of files."""
-    return " ".join(["smartprof", *sys.argv[1:]])
+    """What the user typed, as a shell takes it again, for the provenance of files."""
+    return shlex.join(["smartprof", *sys.argv[1:]])
+
+
+def print_line(line: str) -> None:
+    """To standard output as it is: not wrapped, nothing coloured."""
+    out.print(line, soft_wrap=True, highlight=False)

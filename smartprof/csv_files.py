@@ -39,6 +39,9 @@ def read_csv(path: Path, wanted: Sequence[str], what: str) -> CsvFile:
         raise InputError(
             f"{path}: expected rows with columns {','.join(wanted)}, missing {missing or 'rows'}"
         )
+    twice = next((x for x in columns if x and columns.count(x) > 1), None)
+    if twice is not None:
+        raise InputError(f"{path}: expected each column once, got {twice!r} twice")
     return CsvFile(tuple(columns), tuple(rows))
 
 

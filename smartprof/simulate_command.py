@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from smartprof.errors import InputError
+from smartprof.policies.table import POLICIES
 from smartprof.profile.cost import CostModel
 from smartprof.profile.files import checksum, find_profile, load_profile
 from smartprof.profile.schema import Profile
@@ -51,6 +52,8 @@ def simulate_report(request: SimulateRequest, say: Callable[[str], None]) -> Sim
         require_writable(path, request.force)
     if len(set(request.files)) < len(request.files):
         raise InputError("expected different files for --json and --plot, got one twice")
+    if not request.policies:
+        raise InputError(f"expected --policy to name one of {', '.join(POLICIES)}, got none")
     path = find_profile(request.profile)
     profile = load_profile(path)
     world, facts = _world(request, profile)

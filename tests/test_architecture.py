@@ -44,6 +44,7 @@ WITHOUT_TORCH = (
     "smartprof.drafters.ngram",
     "smartprof.models.shapes",
     "smartprof.calibrate.plan",
+    "smartprof.calibrate.memory",
     "smartprof.decode.sampling",
     "smartprof.decode.rounds",
     "smartprof.decode.record",

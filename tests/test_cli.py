@@ -468,6 +468,7 @@ def test_what_simulate_cannot_do_is_refused_in_one_line(place: Place, traced: Pa
     lm = ("--acceptance", "synthetic:0.5", "--drafter", "lm")
     assert "expected costs of drafter 'lm'" in refused(place.folder, *simulate, *lm)
     assert "exists: " in refused(place.folder, *trace, "--json", place.prompts)
+    assert "to name one of plain" in refused(place.folder, *trace, "--policy", ",")
 
 
 def test_decode_refuses_ceilings_and_half_of_a_trace_size(place: Place) -> None:

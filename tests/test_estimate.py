@@ -227,6 +227,15 @@ def test_the_command_prints_the_error_against_a_measured_profile() -> None:
         (["--device", "a100", "--batches", "4,2"], "--batches: expected rising numbers"),
         (["--device", "a100", "--tokens", 64], "--tokens: expected at least 2 for each of 64"),
         (["--device", "a100", "--execution", "x"], "expected --execution cuda_graph or eager"),
+        (["--device", "a100", "--memory", 10**10], "--device a100: expected no --memory"),
+        (
+            ["--device", "a100", "--step-seconds", "inf"],
+            "--step-seconds: expected 0 to 10, got inf",
+        ),
+        (
+            ["--against", "xeon-2t-smollm2.json"],
+            "expected --out FILE or --against PROFILE, got both",
+        ),
     ],
 )
 def test_options_that_make_no_sense_are_refused_in_one_line(

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from smartprof.calibrate.forecast import RATES, Rates, forecast, pass_seconds
-from smartprof.calibrate.plan import MODES, Point, make_plan, predicted_bytes
+from smartprof.calibrate.memory import predicted_bytes
+from smartprof.calibrate.plan import MODES, Point, make_plan
 from smartprof.models.shapes import named_shape
 from smartprof.report.forecast_table import forecast_lines
 
@@ -50,4 +51,5 @@ def test_memory_is_that_by_which_the_plan_decides() -> None:
     plan = make_plan("quick", SHAPE, 1 << 50, 4, 8192, ("ngram",))
     for row in forecast(plan, SHAPE, 4, RATES["cpu"]):
         if row.point.quantity == "verify":
-            assert row.memory_bytes == predicted_bytes(SHAPE, row.point, 4)
+            at = row.point
+            assert row.memory_bytes == predicted_bytes(SHAPE, at.batch, at.size, at.context, 4)

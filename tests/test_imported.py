@@ -215,6 +215,7 @@ def test_a_bad_row_is_one_line_with_its_number_and_nothing_is_written(
     [
         (HEADER, "missing rows"),
         ("quantity,batch,tokens,seconds\nverify,1,1,1\n", "missing context"),
+        ("batch," + HEADER + "1,verify,1,1,64,0.02\n", "expected each column once, got 'batch'"),
         (HEADER + "plain_decode,1,,64,0.02\n", "expected rows of verify, got none"),
         (
             HEADER + "verify,1,1,64,0.02\nverify,4,4,64,0.03\nverify,4,4,512,0.03\n",

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import product
 
 import pytest
 
-from smartprof.calibrate.plan import MODES, QUANTITIES, Plan, Point, make_plan, predicted_bytes
+from smartprof.calibrate.memory import predicted_bytes
+from smartprof.calibrate.plan import MODES, QUANTITIES, Plan, Point, make_plan
 from smartprof.errors import InputError
 from smartprof.models.buckets import CAPTURE_SIZES
 from smartprof.models.shapes import named_shape
@@ -139,14 +139,14 @@ def test_the_same_question_gives_the_same_plan() -> None:
 
 
 def test_less_memory_leaves_out_the_largest_batches_and_says_so() -> None:
-    largest = predicted_bytes(SMOL, Point("verify", 16, 256, 64), 4)
+    largest = predicted_bytes(SMOL, batch=16, size=256, context=64, element_bytes=4)
     plan = plan_with(largest - 1)
     assert 16 not in {x.batch for x in plan.fitted}
     assert any("batch 16" in x and "memory" in x for x in plan.skipped)
 
 
 def test_a_context_gives_way_before_fewer_than_three_batches_are_left() -> None:
-    needed = predicted_bytes(SMOL, Point("verify", 16, 256, 64), 4)
+    needed = predicted_bytes(SMOL, batch=16, size=256, context=64, element_bytes=4)
     plan = plan_with(needed)
     assert {x.batch for x in plan.fitted} == {1, 4, 16}
     assert {x.context for x in plan.fitted} == {64}
@@ -190,7 +190,7 @@ def test_no_planned_pass_is_predicted_to_exceed_the_memory() -> None:
         memory = int(gibibytes * GIB)
         plan = plan_with(memory)
         points = [x for x in plan.fitted + plan.held_out if x.quantity == "verify"]
-        assert max(predicted_bytes(SMOL, x, 4) for x in points) <= memory
+        assert max(predicted_bytes(SMOL, x.batch, x.size, x.context, 4) for x in points) <= memory
 
 
 def test_a_short_model_leaves_out_contexts_that_it_cannot_hold() -> None:
@@ -221,16 +221,11 @@ def test_an_unknown_mode_is_refused_with_the_known_ones() -> None:
 
 
 def test_predicted_memory_is_at_least_the_cache_and_grows_along_every_axis() -> None:
-    point = Point("verify", 4, 64, 512)
-    bytes_here = predicted_bytes(SMOL, point, 4)
+    bytes_here = predicted_bytes(SMOL, batch=4, size=64, context=512, element_bytes=4)
     assert bytes_here >= 4 * (512 + 16) * SMOL.kv_bytes_per_token(4)
-    for longer in (
-        replace(point, batch=8),
-        replace(point, size=128),
-        replace(point, context=1024),
-    ):
-        assert predicted_bytes(SMOL, longer, 4) > bytes_here
-    assert predicted_bytes(SMOL, point, 2) < bytes_here
+    for batch, size, context in ((8, 64, 512), (4, 128, 512), (4, 64, 1024)):
+        assert predicted_bytes(SMOL, batch, size, context, 4) > bytes_here
+    assert predicted_bytes(SMOL, 4, 64, 512, 2) < bytes_here
 
 
 def test_the_cache_of_a_plan_holds_every_one_of_its_passes() -> None:

@@ -113,6 +113,11 @@ def test_nothing_runs_if_anything_cannot_be_priced() -> None:
         next(simulate(world(), costs(), Study(["plain", "best"], [1])))
 
 
+def test_a_batch_or_context_asked_for_twice_is_simulated_once() -> None:
+    lanes = list(simulate(world(), costs(), Study([], [2, 2], [512, 512])))
+    assert [(x.result.batch, x.context) for x in lanes] == [(2, 512)]
+
+
 def test_outcomes_and_seconds_repeat_with_the_seed() -> None:
     first, again, other = (lanes_of("smart", seed=x)[-1] for x in (3, 3, 4))
     assert first.rate == again.rate != other.rate

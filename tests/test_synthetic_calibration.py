@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -206,3 +206,21 @@ def test_an_interrupted_sweep_goes_on_with_the_shapes_that_it_had_added() -> Non
     for point, samples in half.items():
         if point != resumed.plan.sentinel:
             assert resumed.samples[point][: len(samples)] == samples
+
+
+def test_a_sweep_resumed_with_less_memory_leaves_out_what_no_longer_fits() -> None:
+    """What is resumed was planned for three batches and two contexts; two batches are left."""
+    whole = swept(3)
+    known = {x: list(y) for x, y in whole.measured.samples.items()}
+    plan = plan_of("quick")
+    batches = {1, 4}
+    less = replace(
+        plan,
+        fitted=tuple(x for x in plan.fitted if x.batch in batches),
+        held_out=tuple(x for x in plan.held_out if x.batch <= max(batches)),
+    )
+    resumed = measure(less, 20.0, SyntheticDevice(4), known, lambda _: None)
+    assert {x.batch for x in resumed.fitted} == batches
+    assert set(resumed.fitted) > set(less.fitted)  # refined shapes of its own curves stay
+    surface = resumed.surface("verify")
+    assert surface.domain.batch == (1, 4)

@@ -157,7 +157,17 @@ def test_a_missing_shard_is_named(tmp_path: Path) -> None:
     assert shard.name in refused(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["{}", '{"weight_map": {"a": 1}}', "[", "[]"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{}",
+        '{"weight_map": {"a": 1}}',
+        '{"weight_map": {"a": "../model.safetensors"}}',
+        '{"weight_map": {"a": "/etc/model.safetensors"}}',
+        "[",
+        "[]",
+    ],
+)
 def test_a_damaged_index_is_refused(tmp_path: Path, text: str) -> None:
     build("llama").save_pretrained(tmp_path, max_shard_size="20KB")
     (tmp_path / "model.safetensors.index.json").write_text(text)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from smartprof.calibrate.plan import Plan, Point, predicted_bytes
+from smartprof.calibrate.memory import predicted_bytes
+from smartprof.calibrate.plan import Plan, Point
 from smartprof.calibrate.schedule import MIN_SAMPLES, WARM_SECONDS, visit_seconds, visits_of
 from smartprof.models.shapes import ModelShape
 
@@ -71,7 +72,7 @@ def _forecast(
         use=use,
         seconds=seconds,
         measuring_seconds=visits_of(point) * visit + max(WARM_SECONDS, seconds),
-        memory_bytes=predicted_bytes(shape, run, element_bytes),
+        memory_bytes=predicted_bytes(shape, run.batch, run.size, run.context, element_bytes),
     )
 
 

@@ -1,21 +1,22 @@
-"""What a calibration says of its own numbers: errors, noise, and warnings."""
+"""What a calibration says of its own numbers: errors, noise, and warnings.
+
+How far passes between the measured ones are off, where batch and context add what they do not add
+apart for instance, is what the held-out passes tell.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from smartprof.calibrate.fit import group
 from smartprof.calibrate.measure import Measured
 from smartprof.calibrate.plan import Point
 from smartprof.calibrate.quality import error_summary, held_out_points, held_out_set, strata
-from smartprof.calibrate.refine import interactions, verify_points
 from smartprof.calibrate.stopping import outliers, relative_half_width
 from smartprof.calibrate.visits import Samples
 from smartprof.profile.quality import Quality, Repeatability
 from smartprof.stats import Summary
 
 NOISY_HALF_WIDTH = 0.05
-MUCH_INTERACTION = 0.05  # of the seconds that were measured
 USUAL_OUTLIERS = 0.02  # share of samples
 
 
@@ -58,7 +59,6 @@ def _noise_floor(found: Measured) -> float:
 
 def _warnings(found: Measured) -> list[str]:
     warnings = [f"left out: {x}" for x in found.plan.skipped]
-    warnings += _interaction_warnings(found)
     warnings += _outlier_warnings(found.samples)
     noisy = sum(x > NOISY_HALF_WIDTH for x in _verify_widths(found))
     if noisy:
@@ -67,17 +67,6 @@ def _warnings(found: Measured) -> list[str]:
             f"{100 * NOISY_HALF_WIDTH:.0f} %: use --mode full or a larger --budget"
         )
     return warnings
-
-
-def _interaction_warnings(found: Measured) -> list[str]:
-    """Where batch and context together add what they do not add apart."""
-    curves = group("verify", verify_points(found.fitted))
-    return [
-        f"batch {x.batch} and context {x.context} interact: verify passes in between are up to "
-        f"{100 * y:.0f} % off what their ends predict"
-        for x, y in interactions(curves, found.plan.boundaries).items()
-        if y > MUCH_INTERACTION
-    ]
 
 
 def _outliers(samples: Samples) -> int:

@@ -9,14 +9,13 @@ import numpy as np
 from scipy.stats import qmc
 
 from smartprof.calibrate.contexts import GROWN, longest_context
-from smartprof.calibrate.tree_sizes import skewed_sizes
+from smartprof.calibrate.memory import fit_to_memory
 from smartprof.errors import InputError
 from smartprof.models.shapes import ModelShape
 
 QUANTITIES = ("verify", "plain_decode", "round_overhead", "draft_step", "draft_catchup")
 CHECKED_SIZE = 64  # at the largest batch and context, where batch, size and context interact most
 MOST_ACCEPTED = 8  # tokens per request of the largest batch that a catch-up is timed with
-MASK_BYTES = 9  # per padded query head and cache slot: a boolean, a float and a copy of each
 
 
 @dataclass(frozen=True, order=True)
@@ -154,64 +153,25 @@ def make_plan(
             f"the model ends at {max_context} tokens, a calibration needs "
             f"{needed[chosen.contexts[0]]}: choose another target"
         )
-    batches, fitting = _fitting(chosen, contexts, shape, memory_bytes, element_bytes, skipped)
+    fits = fit_to_memory(chosen.batches, contexts, chosen.top, shape, memory_bytes, element_bytes)
+    batches, contexts = fits.batches, fits.contexts
     boundaries = _boundaries(chosen, capture_sizes)
     others = [
-        *_round_points(chosen, batches, fitting),
-        *(x for source in sources[:-1] for x in _lookup_points(batches, fitting, source, chosen)),
-        *_draft_points(chosen, batches, fitting, sources[-1]),
+        *_round_points(chosen, batches, contexts),
+        *(x for source in sources[:-1] for x in _lookup_points(batches, contexts, source, chosen)),
+        *_draft_points(chosen, batches, contexts, sources[-1]),
     ]
-    room = chosen.shapes - len(others) - len(_verify_points(chosen, batches, fitting, ()))
+    room = chosen.shapes - len(others) - len(_verify_points(chosen, batches, contexts, ()))
     edges = _edges(chosen, capture_sizes or tiles)[: max(room, 0)]
-    fitted = _verify_points(chosen, batches, fitting, edges) + others
-    held_out, fresh = _held_out(chosen, batches, fitting, set(fitted))
-    return Plan(chosen, tuple(fitted), held_out, tuple(skipped), fresh, boundaries)
-
-
-def predicted_bytes(shape: ModelShape, point: Point, element_bytes: int) -> int:
-    """Memory of one verify pass beyond the weights: cache, logits, activations, masks."""
-    width = int(skewed_sizes(point.batch, point.size).max())
-    slots = longest_context(point.batch, point.context) + point.size
-    cache = point.batch * slots * shape.kv_bytes_per_token(element_bytes)
-    logits = point.size * shape.vocab * element_bytes
-    activations = point.size * (4 * shape.hidden + 3 * shape.intermediate) * element_bytes
-    group = shape.heads // shape.kv_heads
-    masks = point.batch * width * group * slots * MASK_BYTES
-    scores = masks * shape.kv_heads  # attention scores, if they are written out
-    return cache + logits + activations + masks + scores
+    fitted = _verify_points(chosen, batches, contexts, edges) + others
+    held_out, fresh = _held_out(chosen, batches, contexts, set(fitted))
+    return Plan(chosen, tuple(fitted), held_out, (*skipped, *fits.skipped), fresh, boundaries)
 
 
 def _find_mode(name: str) -> Mode:
     if name not in MODES:
         raise InputError(f"expected --mode {' or '.join(MODES)}, got {name!r}")
     return MODES[name]
-
-
-def _fitting(
-    mode: Mode,
-    contexts: tuple[int, ...],
-    shape: ModelShape,
-    memory_bytes: int,
-    element_bytes: int,
-    skipped: list[str],
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The largest full product of batches and contexts that fits: batches give way first."""
-    for kept in range(len(contexts), 0, -1):
-        longest = contexts[kept - 1]
-        fits = tuple(
-            x
-            for x in mode.batches
-            if predicted_bytes(shape, Point("verify", x, mode.top, longest), element_bytes)
-            <= memory_bytes
-        )
-        if len(fits) >= min(3, len(mode.batches)) or (kept == 1 and fits):
-            skipped += [f"batch {x}: does not fit in memory" for x in mode.batches if x not in fits]
-            skipped += [f"context {x}: does not fit in memory" for x in contexts[kept:]]
-            return fits, contexts[:kept]
-    raise InputError(
-        f"not even one request of {mode.contexts[0]} tokens fits in {memory_bytes / 2**30:.1f} GiB "
-        "beside the weights: choose a smaller target or a larger device"
-    )
 
 
 def _edges(mode: Mode, jumps: Sequence[int]) -> list[int]:

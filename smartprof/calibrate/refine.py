@@ -49,7 +49,8 @@ def interactions(curves: Curves, boundaries: Sequence[int]) -> dict[Place, float
     """By how much curves stray from what their ends and the curve they borrow from predict.
 
     Relative, beyond the noise, largest over a curve's inner anchors; only curves that have any. Not
-    0 means that what batch and context add is not linear in the tokens.
+    0 means that what batch and context add is not linear in the tokens, so that shapes help there.
+    It is no error of the fit, which goes through the inner anchors too.
     """
     base = densest(curves)
     shapes = shapes_of(curves, boundaries)

@@ -95,11 +95,7 @@ class Sweep:
         self.pace = PaceKeeper(PACE_TOLERANCE * timings.goal, PATIENCE * budget_seconds)
         self._timings, self._watch = timings, watch
         self._rule = StoppingRule(timings.goal)
-        # A run that was interrupted may have added points.
-        kept_apart = {*plan.held_out, *plan.fresh}
-        self.fitted = list(
-            dict.fromkeys([*plan.fitted, *(x for x in known if x not in kept_apart)])
-        )
+        self.fitted = [*plan.fitted, *_added(plan, known)]
         self.held_out = [*plan.held_out, *(x for x in plan.fresh if x in known)]
         self._visits = {x: len(y) // MIN_SAMPLES for x, y in known.items()}
         held_out = budget_seconds * plan.mode.held_out_seconds / plan.mode.budget_seconds
@@ -243,7 +239,10 @@ class Sweep:
 
 
 def _added(plan: Plan, known: Samples) -> list[Point]:
-    """Points with which a run that was interrupted has refined the plan's curves."""
+    """Points with which a run that was interrupted has refined the plan's curves.
+
+    Others that it timed belong to a plan made for more memory, and to no curve of this one.
+    """
     apart = {*plan.fitted, *plan.held_out, *plan.fresh}
     curves = {(x.batch, x.context) for x in plan.fitted if x.quantity == "verify"}
     return [

@@ -26,6 +26,7 @@ STEP_SECONDS = 100e-6
 ROUND_SECONDS = 1e-3
 REQUEST_SECONDS = 10e-6
 NODE_SECONDS = 1e-6
+MOST_FIXED_SECONDS = 10.0  # that an option may state: more is a slip of the unit
 
 TILE_TOKENS = (64, 128)  # heights of the tiles that libraries choose from
 TILE_COLUMNS = 128
@@ -48,15 +49,17 @@ class Shares:
     round_seconds: float = ROUND_SECONDS
 
     def __post_init__(self) -> None:
-        """Raise InputError for a share outside (0, 1] or a negative fixed cost."""
+        """Raise InputError for a share outside (0, 1] or a fixed cost that is none."""
         for name in ("bandwidth", "compute", "attention"):
             value = getattr(self, name)
             if value is not None and not 0 < value <= 1:
                 raise InputError(f"--{name}-share: expected more than 0 and at most 1, got {value}")
         for name in ("kernel_seconds", "step_seconds", "round_seconds"):
             value = getattr(self, name)
-            if value is not None and not value >= 0:
-                raise InputError(f"--{name.replace('_', '-')}: expected 0 or more, got {value}")
+            if value is not None and not 0 <= value <= MOST_FIXED_SECONDS:
+                raise InputError(
+                    f"--{name.replace('_', '-')}: expected 0 to {MOST_FIXED_SECONDS:g}, got {value}"
+                )
 
 
 @dataclass(frozen=True)

@@ -64,10 +64,6 @@ class GgufFile:
             raise ModelError(f"{path}: expected architecture llama, got {architecture!r}")
         self.shape = self._read_shape()
 
-    def tensor_count(self) -> int:
-        """Number of tensors that `tensors` yields."""
-        return len(self._reader.tensors)
-
     def tensors(self) -> Iterator[tuple[str, np.ndarray]]:
         """Yield every tensor as (Hugging Face name, float32 array [out_features, in_features])."""
         row_heads = {"attn_q": self.shape.heads, "attn_k": self.shape.kv_heads}

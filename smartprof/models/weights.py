@@ -214,6 +214,11 @@ def weight_files(folder: Path) -> list[Path]:
     listed = read_json(index).get("weight_map")
     if not isinstance(listed, dict) or not all(isinstance(name, str) for name in listed.values()):
         raise ModelError(f"{index}: weight_map must name a file for every tensor")
+    outside = [name for name in listed.values() if Path(name).name != name]
+    if outside:
+        raise ModelError(
+            f"{index}: expected files of the same directory in weight_map, got {outside[0]!r}"
+        )
     return [folder / name for name in sorted(set(listed.values()))]
 
 

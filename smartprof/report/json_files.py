@@ -46,4 +46,4 @@ def require_writable(path: Path, force: bool) -> None:
 
 def write_json(value: Any, path: Path) -> None:
     """Write, whole or not at all, what `require_writable` allowed."""
-    write_atomically(json.dumps(value, indent=1) + "\n", path, force=True)
+    write_atomically(json.dumps(value, indent=1, allow_nan=False) + "\n", path, force=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 
@@ -84,7 +85,7 @@ def simulate(world: World, costs: Costs, study: Study) -> Iterator[SimulatedLane
 
 
 def _places(study: Study) -> list[tuple[int | None, int]]:
-    return [(x, y) for x in study.contexts for y in dict.fromkeys(study.batches)]
+    return list(product(dict.fromkeys(study.contexts), dict.fromkeys(study.batches)))
 
 
 def _charged(costs: Costs, context: int | None) -> Costs:
