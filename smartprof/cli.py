@@ -188,7 +188,7 @@ def calibrate(
         _print_forecast(calibration)
         return
     journal = open_journal(calibration, path)
-    known = {} if fresh else _resumed(journal)
+    known = [] if fresh else _resumed(journal)
     if not known:
         journal.discard()
     plan = calibration.plan
@@ -410,13 +410,14 @@ def _print_forecast(calibration: Any) -> None:
 
 
 def _resumed(journal: Any) -> Any:
-    """Samples of an unfinished run, if there is one and the user wants them."""
+    """Visits of an unfinished run, if there is one and the user wants them."""
     known = journal.read()
     if not known:
-        return {}
-    found = f"an unfinished calibration with {len(known)} measured shapes is in {journal.path}"
+        return []
+    shapes = len({x.point for x in known})
+    found = f"an unfinished calibration with {shapes} measured shapes is in {journal.path}"
     if sys.stdin.isatty() and not Confirm.ask(f"{found}. Resume it?", console=err, default=True):
-        return {}
+        return []
     err.print(f"{found}: resuming (--fresh starts over)", soft_wrap=True)
     return known
 

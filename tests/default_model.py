@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-from smartprof.models.fetch import fetch_smollm2
+from smartprof.models.fetch import SMOLLM2, fetch
 
 
 @cache
 def default_model_dir() -> Path:
     """Directory of SmolLM2-135M-Instruct in the user's cache."""
-    return fetch_smollm2()
+    return fetch(SMOLLM2)

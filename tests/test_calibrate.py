@@ -15,6 +15,7 @@ from smartprof.calibrate.plan import QUANTITIES, Plan, Point
 from smartprof.calibrate.run import Calibration, Step, open_journal, prepare, run
 from smartprof.calibrate.schedule import MIN_SAMPLES
 from smartprof.calibrate.synthetic import EvenDrafter, FlatCosts, WidenedDrafter
+from smartprof.calibrate.visits import totals
 from smartprof.device import resolve_device
 from smartprof.drafters.ngram import NgramDrafter
 from smartprof.drafters.table import choose_drafter, drafter_maker
@@ -65,7 +66,7 @@ class Finished:
 def finished(prepared: Calibration, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     steps: list[Step] = []
     journal = open_journal(prepared, tmp_path_factory.mktemp("whole") / "p.json")
-    profile = run(prepared, journal, {}, steps.append)
+    profile = run(prepared, journal, [], steps.append)
     return Finished(profile, steps, prepared.plan)
 
 
@@ -174,15 +175,16 @@ def test_an_interrupted_calibration_resumes_with_all_that_was_measured(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(small, open_journal(small, out), {}, interrupt)
-    known = open_journal(small, out).read()
+        run(small, open_journal(small, out), [], interrupt)
+    visits = open_journal(small, out).read()
+    known = totals(visits)
     assert len(known) == 9
     steps: list[Step] = []
-    profile = run(small, open_journal(small, out), known, steps.append)
+    profile = run(small, open_journal(small, out), visits, steps.append)
     everything = set(small.plan.fitted + small.plan.held_out)
     assert {x.point for x in steps} == everything - set(known)
     assert len(steps) == len(everything) - 9  # nothing is measured twice without need
-    total = open_journal(small, out).read()
+    total = totals(open_journal(small, out).read())
     for point, samples in known.items():
         assert total[point] == samples
     assert profile.quality.forwards == sum(len(x) for x in total.values())
@@ -206,9 +208,9 @@ def test_an_interrupt_while_a_shape_runs_loses_that_visit_alone(
 
     monkeypatch.setattr(schedule, "visit", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        run(small, open_journal(small, out), {}, lambda _: None)
+        run(small, open_journal(small, out), [], lambda _: None)
     known = open_journal(small, out).read()
-    assert list(known.values()) == [[0.001, 0.002, 0.003]] * 4
+    assert [x.samples for x in known] == [(0.001, 0.002, 0.003)] * 4
 
 
 def test_the_unfinished_run_of_another_mode_is_not_continued(
@@ -237,7 +239,7 @@ def test_with_time_left_every_point_gets_its_visits_before_any_gets_more(
 
     patient = replace(small, budget_seconds=600.0)
     with pytest.raises(KeyboardInterrupt):
-        run(patient, open_journal(small, tmp_path / "p.json"), {}, count)
+        run(patient, open_journal(small, tmp_path / "p.json"), [], count)
     assert set(visits) == set(small.plan.fitted + small.plan.held_out)
     missed = [x for x, y in visits.items() if y < schedule.visits_of(x)]
     assert missed == []
@@ -249,7 +251,7 @@ def test_a_settled_calibration_ends_before_its_budget(
     monkeypatch.setattr(schedule, "visit", lambda *_, **__: [0.002] * MIN_SAMPLES)
     steps: list[Step] = []
     patient = replace(small, budget_seconds=600.0)
-    run(patient, open_journal(small, tmp_path / "p.json"), {}, steps.append)
+    run(patient, open_journal(small, tmp_path / "p.json"), [], steps.append)
     visits = Counter(x.point for x in steps)
     del visits[small.plan.sentinel]
     assert {x: y for x, y in visits.items() if y != schedule.visits_of(x)} == {}
@@ -270,7 +272,7 @@ def test_a_calibration_of_captured_passes_says_so_and_measures_both_sides_of_the
     prepared: Calibration, tmp_path: Path
 ) -> None:
     static = _static(prepared, lambda run: run)
-    profile = run(static, open_journal(static, tmp_path / "p.json"), {}, lambda _: None)
+    profile = run(static, open_journal(static, tmp_path / "p.json"), [], lambda _: None)
     assert profile.key.execution == "cuda_graph"
     assert profile.key.capture_sizes == list(CAPTURE_SIZES)
     assert {16, 17} <= {x.size for x in profile.verify.anchors}
@@ -290,7 +292,7 @@ def test_a_calibration_never_mixes_captured_passes_with_others(
 
     static = _static(prepared, capture)
     with pytest.raises(DeviceError, match=r"cuda_graph, got one that cannot.* --execution eager"):
-        run(static, open_journal(static, tmp_path / "p.json"), {}, lambda _: None)
+        run(static, open_journal(static, tmp_path / "p.json"), [], lambda _: None)
 
 
 def test_a_drafter_of_two_sources_has_both_priced(tmp_path: Path) -> None:
@@ -298,7 +300,7 @@ def test_a_drafter_of_two_sources_has_both_priced(tmp_path: Path) -> None:
     model = load_model("shape:tiny-llama", found)
     drafter = drafter_maker(choose_drafter("hybrid:shape:tiny-llama", "shape:tiny-llama"), model)()
     calibration = prepare(found, model, drafter, "quick", BUDGET, "smartprof calibrate")
-    profile = run(calibration, open_journal(calibration, tmp_path / "p.json"), {}, lambda _: None)
+    profile = run(calibration, open_journal(calibration, tmp_path / "p.json"), [], lambda _: None)
     assert list(profile.drafters) == ["ngram", "hybrid"]
     lookup, both = profile.drafters["ngram"], profile.drafters["hybrid"]
     assert (lookup.digest, lookup.kind) == (NgramDrafter().digest, "ngram")
@@ -358,7 +360,7 @@ def test_two_sweeps_visit_every_point_twice_over_in_other_orders(
     twice = replace(small, sweeps=2)
     steps: list[Step] = []
     journal = open_journal(twice, tmp_path / "p.json")
-    profile = run(twice, journal, {}, steps.append)
+    profile = run(twice, journal, [], steps.append)
     points = small.plan.fitted + small.plan.held_out
     first, second = steps[: len(points)], steps[len(points) :]
     assert {x.point for x in first} == {x.point for x in second} == set(points)
@@ -367,7 +369,7 @@ def test_two_sweeps_visit_every_point_twice_over_in_other_orders(
     assert quality.repeatability is not None
     assert quality.repeatability.shapes == len(points)
     assert quality.outliers is not None and quality.drifts == 0  # no time to look for any
-    samples = [*journal.read().values(), *journal.second().read().values()]
-    assert quality.forwards == sum(map(len, samples))
+    kept = [totals(x.read()) for x in (journal, journal.second())]
+    assert quality.forwards == sum(len(y) for x in kept for y in x.values())
     journal.discard()
     assert list(tmp_path.iterdir()) == []

@@ -56,8 +56,8 @@ def test_samples_of_throttled_visits_are_measured_again() -> None:
     hot = chain([False, True, True, False, True], repeat(False))
     heated, cool = HotDevice(hot), HotDevice(repeat(False))
     watch = ClockWatch(heated.read)
-    first = measure(plan(), 20.0, heated, {}, lambda _: None, watch)
-    second = measure(plan(), 20.0, cool, {}, lambda _: None)
+    first = measure(plan(), 20.0, heated, [], lambda _: None, watch)
+    second = measure(plan(), 20.0, cool, [], lambda _: None)
     assert watch.discarded == 3
     same = set(first.fitted) & set(second.fitted)
     assert len(same) >= len(plan().fitted)
@@ -69,7 +69,7 @@ def test_samples_of_throttled_visits_are_measured_again() -> None:
 def test_a_device_that_stays_hot_is_measured_and_said_to_be() -> None:
     device = HotDevice(repeat(True))
     watch = ClockWatch(device.read)
-    found = measure(plan(), 0.0, device, {}, lambda _: None, watch)
+    found = measure(plan(), 0.0, device, [], lambda _: None, watch)
     assert set(found.fitted) == set(plan().fitted)
     assert watch.discarded == HOT_RETRIES * len(found.samples)
     assert "throttled by heat: let it cool" in watch.warnings()[0]

@@ -9,7 +9,7 @@ import pytest
 
 from smartprof.calibrate.journal import Journal
 from smartprof.calibrate.plan import Point
-from smartprof.calibrate.visits import Visit
+from smartprof.calibrate.visits import Visit, totals
 from smartprof.errors import SmartprofError
 
 HEADER = {"key": {"device": "Test CPU"}, "mode": "quick"}
@@ -39,13 +39,13 @@ def refusal(action: Any) -> str:
 
 
 def test_there_is_nothing_to_resume_before_anything_was_measured(path: Path) -> None:
-    assert Journal(path, HEADER).read() == {}
-    assert filled(path).read() == {}
+    assert totals(Journal(path, HEADER).read()) == {}
+    assert totals(filled(path).read()) == {}
 
 
 def test_a_later_run_reads_exactly_what_was_saved(path: Path) -> None:
     filled(path, FIRST, OTHER, AGAIN)
-    assert Journal(path, HEADER).read() == {
+    assert totals(Journal(path, HEADER).read()) == {
         FIRST.point: [0.1, 0.11, 0.12, 0.13],
         OTHER.point: [1 / 3, 1e-7],
     }
@@ -56,7 +56,7 @@ def test_samples_that_a_later_visit_replaces_stay_in_the_file_and_count_no_longe
 ) -> None:
     again = Visit(FIRST.point, (0.09, 0.1), replaced=(0.1, 0.12))
     filled(path, FIRST, OTHER, again)
-    assert Journal(path, HEADER).read()[FIRST.point] == [0.11, 0.09, 0.1]
+    assert totals(Journal(path, HEADER).read())[FIRST.point] == [0.11, 0.09, 0.1]
     assert "0.12" in path.read_text()
 
 
@@ -64,14 +64,14 @@ def test_outliers_are_marked_and_count(path: Path) -> None:
     spiked = Visit(FIRST.point, (0.1, 0.1, 0.5, 0.1))
     filled(path, spiked)
     assert json.loads(path.read_text().splitlines()[1])["outliers"] == [2]
-    assert Journal(path, HEADER).read()[FIRST.point] == list(spiked.samples)
+    assert totals(Journal(path, HEADER).read())[FIRST.point] == list(spiked.samples)
 
 
 def test_a_visit_is_on_disk_as_soon_as_it_is_added(path: Path) -> None:
     journal = filled(path)
     journal.add(FIRST)
     assert path.read_bytes().endswith(b"\n")
-    assert Journal(path, HEADER).read() == {FIRST.point: list(FIRST.samples)}
+    assert totals(Journal(path, HEADER).read()) == {FIRST.point: list(FIRST.samples)}
 
 
 def test_a_last_line_cut_anywhere_loses_that_line_alone(path: Path) -> None:
@@ -81,14 +81,14 @@ def test_a_last_line_cut_anywhere_loses_that_line_alone(path: Path) -> None:
     whole = path.read_bytes()
     for end in range(len(kept), len(whole) - 1):
         path.write_bytes(whole[:end])
-        assert Journal(path, HEADER).read() == {FIRST.point: list(FIRST.samples)}, end
+        assert totals(Journal(path, HEADER).read()) == {FIRST.point: list(FIRST.samples)}, end
 
 
 def test_what_is_added_after_a_cut_line_is_not_glued_to_it(path: Path) -> None:
     filled(path, FIRST, AGAIN)
     path.write_bytes(path.read_bytes()[:-9])
     filled(path, OTHER)
-    assert Journal(path, HEADER).read() == {
+    assert totals(Journal(path, HEADER).read()) == {
         FIRST.point: list(FIRST.samples),
         OTHER.point: list(OTHER.samples),
     }
@@ -99,9 +99,9 @@ def test_a_first_line_cut_short_means_that_nothing_was_measured_yet(path: Path) 
     whole = path.read_bytes()
     for end in range(len(whole)):
         path.write_bytes(whole[:end])
-        assert Journal(path, HEADER).read() == {}, end
+        assert totals(Journal(path, HEADER).read()) == {}, end
         resumed = filled(path, FIRST)
-        assert resumed.read() == {FIRST.point: list(FIRST.samples)}, end
+        assert totals(resumed.read()) == {FIRST.point: list(FIRST.samples)}, end
 
 
 def test_bytes_left_by_a_power_cut_are_skipped(path: Path) -> None:
@@ -109,7 +109,7 @@ def test_bytes_left_by_a_power_cut_are_skipped(path: Path) -> None:
     with path.open("ab") as file:
         file.write(b"\x00\x00\x00\xff\xfe")
     filled(path, OTHER)
-    assert set(Journal(path, HEADER).read()) == {FIRST.point, OTHER.point}
+    assert set(totals(Journal(path, HEADER).read())) == {FIRST.point, OTHER.point}
 
 
 def test_the_unfinished_run_of_another_calibration_is_refused_and_kept(path: Path) -> None:
@@ -145,7 +145,7 @@ def test_a_full_disk_loses_nothing_saved_before(
     with monkeypatch.context() as patched:
         patched.setattr(Path, "open", full)
         refusal(lambda: journal.add(OTHER))
-    assert Journal(path, HEADER).read() == {FIRST.point: list(FIRST.samples)}
+    assert totals(Journal(path, HEADER).read()) == {FIRST.point: list(FIRST.samples)}
 
 
 def test_a_folder_in_the_journal_s_place_is_one_line(path: Path) -> None:

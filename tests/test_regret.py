@@ -102,7 +102,7 @@ def calibrated(seed: int) -> Profile:
     """The synthetic device, disturbed, as a quick calibration finds it."""
     plan = make_plan("quick", named_shape("SmolLM2-135M"), 1 << 50, 4, 8192, ("ngram",))
     device = SyntheticDevice(seed)
-    found = measure(plan, plan.mode.budget_seconds, device, {}, lambda _: None)
+    found = measure(plan, plan.mode.budget_seconds, device, [], lambda _: None)
     assert len(found.fitted) <= 60
     return _profile(found.surface).model_copy(update={"quality": judge(found, 1.0, [])})
 

@@ -16,7 +16,7 @@ from smartprof.calibrate.repeats import (
     repeatability,
     resumed,
 )
-from smartprof.calibrate.visits import Samples, Visit
+from smartprof.calibrate.visits import Samples, Visit, totals
 from smartprof.models.shapes import named_shape
 from smartprof.stats import summarise
 from tests.synthetic_device import SyntheticDevice
@@ -48,15 +48,15 @@ def test_one_sweep_and_sweeps_without_a_common_shape_say_nothing() -> None:
 
 def test_each_sweep_keeps_its_samples_apart_over_an_interruption(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "p.json.partial.jsonl", {"key": 1})
-    first, second = resumed(journal, {}, 2)
+    first, second = resumed(journal, [], 2)
     for record, seconds in ((first, 0.1), (second, 0.2)):
         assert not record.complete
         record.journal.start()
         record.journal.add(Visit(POINTS[0], (seconds, seconds)))
     again = resumed(journal, journal.read(), 2)
-    assert [x.known for x in again] == [{POINTS[0]: [0.1, 0.1]}, {POINTS[0]: [0.2, 0.2]}]
+    assert [totals(x.known) for x in again] == [{POINTS[0]: [0.1, 0.1]}, {POINTS[0]: [0.2, 0.2]}]
     assert [x.complete for x in again] == [True, False]
-    assert len(resumed(journal, {}, 1)) == 1
+    assert len(resumed(journal, [], 1)) == 1
     journal.discard()
     assert list(tmp_path.iterdir()) == []
 
@@ -81,9 +81,9 @@ def small_plan() -> Plan:
     return replace(plan, mode=mode, fitted=fitted, fresh=())
 
 
-def swept_twice(folder: Path, known: Samples | None = None) -> Twice:
+def swept_twice(folder: Path, known: list[Visit] | None = None) -> Twice:
     journal = Journal(folder / "p.json.partial.jsonl", {"key": 1})
-    records = resumed(journal, known or {}, 2)
+    records = resumed(journal, known or [], 2)
     visits: list[tuple[str, Visit]] = []
 
     def save(own: Journal, visit: Visit) -> None:
@@ -136,5 +136,5 @@ def test_a_complete_first_sweep_is_not_measured_again(twice: Twice, tmp_path: Pa
     known = Journal(tmp_path / "p.json.partial.jsonl", {"key": 1}).read()
     again = swept_twice(tmp_path, known)
     assert again.of(0) == []
-    assert again.found[0].samples == known
+    assert again.found[0].samples == totals(known)
     assert set(again.found[0].fitted) == set(twice.found[0].fitted)

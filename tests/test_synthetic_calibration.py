@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 from smartprof.calibrate.fit import fit_roofline, fit_surface, roofline_seconds
 from smartprof.calibrate.measure import Measured, measure
 from smartprof.calibrate.plan import MODES, Plan, Point, make_plan
-from smartprof.calibrate.visits import Visit
+from smartprof.calibrate.schedule import VISITS
+from smartprof.calibrate.visits import Visit, totals
 from smartprof.models.shapes import named_shape
 from smartprof.profile.schema import Curve
 from smartprof.profile.surface import SurfaceEvaluator
@@ -57,7 +59,7 @@ def plan_of(mode: str) -> Plan:
 
 def swept(seed: int, mode: str = "quick", disturbance: Disturbance = USUAL) -> Swept:
     device, visits = SyntheticDevice(seed, disturbance), []
-    found = measure(plan_of(mode), MODES[mode].budget_seconds, device, {}, visits.append)
+    found = measure(plan_of(mode), MODES[mode].budget_seconds, device, [], visits.append)
     return Swept(found, visits, device)
 
 
@@ -195,12 +197,11 @@ def test_the_same_seed_is_measured_the_same_way() -> None:
 
 def test_an_interrupted_sweep_goes_on_with_the_shapes_that_it_had_added() -> None:
     whole = swept(3)
-    half = {}
-    for visit in whole.visits[: len(whole.visits) // 2]:
-        half.setdefault(visit.point, []).extend(visit.samples)
+    known = whole.visits[: len(whole.visits) // 2]
+    half = totals(known)
     added = set(half) - set(whole.measured.plan.fitted + whole.measured.plan.held_out)
     assert added
-    resumed = measure(plan_of("quick"), 40.0, SyntheticDevice(4), half, lambda _: None)
+    resumed = measure(plan_of("quick"), 40.0, SyntheticDevice(4), known, lambda _: None)
     assert added <= set(resumed.fitted)
     assert len(resumed.fitted) <= 60
     for point, samples in half.items():
@@ -211,7 +212,6 @@ def test_an_interrupted_sweep_goes_on_with_the_shapes_that_it_had_added() -> Non
 def test_a_sweep_resumed_with_less_memory_leaves_out_what_no_longer_fits() -> None:
     """What is resumed was planned for three batches and two contexts; two batches are left."""
     whole = swept(3)
-    known = {x: list(y) for x, y in whole.measured.samples.items()}
     plan = plan_of("quick")
     batches = {1, 4}
     less = replace(
@@ -219,8 +219,18 @@ def test_a_sweep_resumed_with_less_memory_leaves_out_what_no_longer_fits() -> No
         fitted=tuple(x for x in plan.fitted if x.batch in batches),
         held_out=tuple(x for x in plan.held_out if x.batch <= max(batches)),
     )
-    resumed = measure(less, 20.0, SyntheticDevice(4), known, lambda _: None)
+    resumed = measure(less, 20.0, SyntheticDevice(4), whole.visits, lambda _: None)
     assert {x.batch for x in resumed.fitted} == batches
     assert set(resumed.fitted) > set(less.fitted)  # refined shapes of its own curves stay
     surface = resumed.surface("verify")
     assert surface.domain.batch == (1, 4)
+
+
+def test_a_sweep_resumed_after_one_visit_of_each_point_makes_the_other_visits() -> None:
+    """However many samples the first one took: minutes lie between visits, not within one."""
+    whole = swept(5, disturbance=QUIET)
+    known = list({x.point: x for x in reversed(whole.visits) if not x.replaced}.values())
+    visits: list[Visit] = []
+    measure(plan_of("quick"), 76.0, SyntheticDevice(6, QUIET), known, visits.append)
+    made = Counter(x.point for x in [*known, *visits])
+    assert min(made[x] for x in whole.measured.fitted if x.quantity == "verify") >= VISITS

@@ -17,7 +17,7 @@ import numpy as np
 
 from smartprof.calibrate.plan import Point
 from smartprof.calibrate.stopping import outliers
-from smartprof.calibrate.visits import Samples, Visit, add_visit
+from smartprof.calibrate.visits import Visit
 from smartprof.errors import SmartprofError
 
 
@@ -28,26 +28,21 @@ class Journal:
         self.path = path
         self.header = dict(header)
 
-    def read(self) -> Samples:
-        """Samples of an earlier run of the same calibration; empty if there is none.
+    def read(self) -> list[Visit]:
+        """Visits of an earlier run of the same calibration; empty if there is none.
 
         Raises SmartprofError if the file belongs to another calibration: nothing is overwritten.
         """
         text = self._text()
         if self._cut_short(text):
-            return {}
+            return []
         first, *rest = text.split("\n")
         if _parsed(first) != self.header:
             raise SmartprofError(
                 f"{self.path}: expected this calibration's unfinished run, got another's "
                 "(model, device, mode or version differ): use --fresh to discard it"
             )
-        samples: Samples = {}
-        for line in rest:
-            row = _parsed(line)
-            if row is not None:
-                add_visit(samples, _visit(row))
-        return samples
+        return [_visit(x) for x in map(_parsed, rest) if x is not None]
 
     def start(self) -> None:
         """Begin a new file, unless one is there already."""

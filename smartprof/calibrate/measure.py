@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from smartprof.calibrate.clocks import ClockWatch
@@ -53,14 +53,14 @@ def measure(
     plan: Plan,
     budget_seconds: float,
     timings: Timings,
-    known: Samples,
+    known: Sequence[Visit],
     save: Callable[[Visit], None],
     watch: ClockWatch | None = None,
     seed: int = 0,
 ) -> Measured:
     """Sweep a plan; a failing first draw of held-out points brings more shapes and a second draw.
 
-    known: samples of an interrupted run. save: called after each visit, before the next begins.
+    known: visits of an interrupted run. save: called after each visit, before the next begins.
     seed: of the order.
     """
     sweep = Sweep(timings, plan, known, budget_seconds, watch, seed)

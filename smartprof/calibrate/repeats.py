@@ -26,11 +26,11 @@ class SweepRecord:
     """
 
     journal: Journal
-    known: Samples
+    known: Sequence[Visit]
     complete: bool = False
 
 
-def resumed(journal: Journal, known: Samples, sweeps: int) -> list[SweepRecord]:
+def resumed(journal: Journal, known: Sequence[Visit], sweeps: int) -> list[SweepRecord]:
     """Records of one or two sweeps. known: of the first; the second's journal tells its own."""
     if sweeps == 1:
         return [SweepRecord(journal, known)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -20,7 +20,7 @@ from smartprof.calibrate.quality import with_regret
 from smartprof.calibrate.repeats import measure_sweeps, pooled, repeatability, resumed
 from smartprof.calibrate.slicing import SlicedTimings, halves
 from smartprof.calibrate.sweep import Bench, BenchTimings, capture
-from smartprof.calibrate.visits import Samples, Visit
+from smartprof.calibrate.visits import Visit
 from smartprof.decode.prompts import bundled_prompts, select_prompts
 from smartprof.decode.target import Target
 from smartprof.device import (
@@ -141,9 +141,12 @@ def open_journal(calibration: Calibration, out: Path) -> Journal:
 
 
 def run(
-    calibration: Calibration, journal: Journal, known: Samples, on_step: Callable[[Step], None]
+    calibration: Calibration,
+    journal: Journal,
+    known: Sequence[Visit],
+    on_step: Callable[[Step], None],
 ) -> Profile:
-    """Measure what `known` (samples of an interrupted run) lacks, fit, and judge the fit.
+    """Measure what `known` (visits of an interrupted run) lacks, fit, and judge the fit.
 
     Raises DeviceError when a pass cannot be captured that the execution wants captured.
     """

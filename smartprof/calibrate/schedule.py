@@ -8,7 +8,8 @@ sentinel is timed every few visits; visits beside a spell of another pace are ma
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -18,7 +19,7 @@ from smartprof.calibrate.drift import FIRST, PaceKeeper
 from smartprof.calibrate.plan import Plan, Point
 from smartprof.calibrate.refine import next_point
 from smartprof.calibrate.stopping import StoppingRule, relative_half_width
-from smartprof.calibrate.visits import Samples, Visit, add_visit
+from smartprof.calibrate.visits import Samples, Visit, add_visit, totals
 from smartprof.stats import Summary, summarise
 
 MIN_SAMPLES = 2  # of a visit; a point gets several visits
@@ -76,7 +77,7 @@ def visit(
 class Sweep:
     """Times the points of a plan. `samples` holds all that counts, at any moment.
 
-    known: samples of an earlier, interrupted run; those points start with what they have.
+    known: visits of an earlier, interrupted run, which count as its own.
     budget_seconds: of all measuring; the held-out points have the share that the mode gives them.
     seed: of the order.
     """
@@ -85,19 +86,19 @@ class Sweep:
         self,
         timings: Timings,
         plan: Plan,
-        known: Samples,
+        known: Sequence[Visit],
         budget_seconds: float,
         watch: ClockWatch | None = None,
         seed: int = 0,
     ) -> None:
         self.plan, self.goal = plan, timings.goal
-        self.samples: Samples = {x: list(y) for x, y in known.items()}
+        self.samples = totals(known)
         self.pace = PaceKeeper(PACE_TOLERANCE * timings.goal, PATIENCE * budget_seconds)
         self._timings, self._watch = timings, watch
         self._rule = StoppingRule(timings.goal)
-        self.fitted = [*plan.fitted, *_added(plan, known)]
-        self.held_out = [*plan.held_out, *(x for x in plan.fresh if x in known)]
-        self._visits = {x: len(y) // MIN_SAMPLES for x, y in known.items()}
+        self.fitted = [*plan.fitted, *_added(plan, self.samples)]
+        self.held_out = [*plan.held_out, *(x for x in plan.fresh if x in self.samples)]
+        self._visits = Counter(x.point for x in known if not x.replaced)
         held_out = budget_seconds * plan.mode.held_out_seconds / plan.mode.budget_seconds
         self._left = {False: budget_seconds - held_out, True: held_out}  # seconds, by held-out
         self._warm: set[Point] = set()
@@ -135,7 +136,7 @@ class Sweep:
         self._rng.shuffle(order)
         for point in order:
             due = min(_weight(point) * wanted, visits_of(point))
-            if self._visits.get(point, 0) < (1 if self._late(point) else due):
+            if self._visits[point] < (1 if self._late(point) else due):
                 yield from self._visit(point)
 
     def _refine(self, shapes: int) -> Iterator[Visit]:
@@ -216,7 +217,7 @@ class Sweep:
         # else they alone would keep the slow moments.
         own_share = point in self.held_out and not replaced
         self._left[own_share] -= self._timings.now() - start
-        self._visits[point] = self._visits.get(point, 0) + (not replaced)
+        self._visits[point] += not replaced
         add_visit(self.samples, made)
         self._summaries.pop(point, None)
         return made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from smartprof.calibrate.plan import Point
@@ -29,3 +30,11 @@ def add_visit(samples: Samples, visit: Visit) -> None:
         if value in known:
             known.remove(value)
     known.extend(visit.samples)
+
+
+def totals(visits: Iterable[Visit]) -> Samples:
+    """All samples that count after these visits, by point."""
+    samples: Samples = {}
+    for visit in visits:
+        add_visit(samples, visit)
+    return samples

