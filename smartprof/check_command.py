@@ -69,10 +69,10 @@ def recheck_profile(
     Raises ProfileError for a target of another shape, DeviceError where passes cannot run as the
     profile's did.
     """
-    from smartprof.calibrate.run import BUSY_LOAD, prepare, profile_key
+    from smartprof.calibrate.run import prepare, profile_key
     from smartprof.calibrate.spot_timer import time_spots
     from smartprof.calibrate.spots import choose_spots, overall
-    from smartprof.device import describe_device, load_average, resolve_device
+    from smartprof.device import BUSY_LOAD, describe_device, load_average, resolve_device
     from smartprof.drafters.table import choose_drafter, drafter_maker
     from smartprof.models.execution import open_execution
     from smartprof.models.loading import load_model

@@ -162,7 +162,7 @@ def calibrate(
     force: Force = False,
 ) -> None:
     """Measure this device and write its profile."""
-    from smartprof.calibrate.run import open_journal, prepare
+    from smartprof.calibrate.run import journal_path, open_journal, prepare
     from smartprof.calibrate.run import run as measure
     from smartprof.calibrate.slicing import load_for_timing
     from smartprof.device import describe_device, resolve_device
@@ -177,7 +177,9 @@ def calibrate(
     found = resolve_device(gpu)
     choose_execution(execution, found.kind)
     err.print(describe_device(found, gpu), soft_wrap=True)
-    model = load_for_timing(target, found, dtype, layers)
+    # A run that goes on must time the same passes as its beginning.
+    anew = not dry_run and (fresh or not journal_path(path).exists())
+    model = load_for_timing(target, found, dtype, layers, anew)
     err.print(
         f"loaded {model.source.name} ({model.dtype}, {model.weights}) in {model.load_seconds:.1f} s"
     )

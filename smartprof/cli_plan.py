@@ -136,13 +136,13 @@ def export(
     force: Force = False,
 ) -> None:
     """Write a serving engine's settings file, and print the command that consumes it."""
+    from smartprof.atomic import write_atomically
     from smartprof.exports.base import ExportRequest
     from smartprof.exports.table import find_exporter
     from smartprof.planning.families.base import Bounds
     from smartprof.planning.inputs import middle_context, open_costs
     from smartprof.planning.plan import Rule
     from smartprof.planning.sources.table import read_acceptance
-    from smartprof.profile.atomic import write_atomically
     from smartprof.profile.files import find_profile, load_profile
     from smartprof.report.json_files import require_writable
 

@@ -25,6 +25,7 @@ from smartprof.errors import InputError, ProfileError
 from smartprof.models.execution import choose_execution, open_execution
 from smartprof.models.loading import load_model
 from smartprof.models.tokenizer import Tokenizer
+from smartprof.models.transformer import Transformer
 from smartprof.policies.table import POLICIES, make_policy
 from smartprof.profile.acceptance import AcceptanceFile
 from smartprof.profile.cost import CostModel
@@ -123,7 +124,7 @@ def decode_report(
     drafter = make_drafter()
     _require_drafter(profile, drafter, match)
     key = acceptance_key(drafter, choice.text, here.target, request.sampling)
-    for warning in match.warnings:
+    for warning in [*match.warnings, *other_kernels(profile, model.transformer, match)]:
         say(f"warning: {warning}")
     if model.dtype != "float32":
         say(f"outputs are not compared with plain decoding's in {model.dtype}: use --dtype float32")
@@ -226,6 +227,18 @@ def _match(profile: Profile, here: Key, require_measured: bool) -> KeyMatch:
             "run `smartprof calibrate`, or leave out --require-measured for modelled figures"
         )
     return match
+
+
+def other_kernels(profile: Profile, model: Transformer, match: KeyMatch) -> list[str]:
+    """Whether other kernels run here than the profile was measured with, as far as it tells."""
+    parts = (profile.provenance.note or "").split("; ")
+    told = [x for x in parts if x.startswith("linear ")]
+    if not match.device_match or not told or told == model.products.split("; "):
+        return []
+    return [
+        "products run in other kernels than the profile's note tells: they were measured again, or "
+        "on another machine; calibrate again for a profile of these"
+    ]
 
 
 def _require_drafter(profile: Profile, drafter: Drafter, match: KeyMatch) -> None:

@@ -29,6 +29,7 @@ CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 CLOCK_EVENT_PREFIX = "nvmlClocksEventReason"
 HERTZ_PER_MEGAHERTZ = 1_000_000
 DIGEST_LENGTH = 16
+BUSY_LOAD = 1.0  # runnable processes besides ours from which timings are suspect
 
 Missing = dict[str, str]
 

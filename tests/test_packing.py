@@ -4,17 +4,21 @@ import pytest
 import torch
 
 from smartprof.models import packing
-from smartprof.models.packing import (
+from smartprof.models.kernels import (
     MKL_TILES,
     PROBED,
     Kernels,
+    Way,
+    choose_kernels,
+    ways_at,
+)
+from smartprof.models.packing import (
     Linear,
     can_prepack,
-    choose_kernels,
     kernels_text,
-    prepack_all,
+    measure_kernels,
     prepack_for_mkl,
-    ways_at,
+    settle,
 )
 
 WEIGHT = torch.randn(40, 24, generator=torch.Generator().manual_seed(0))
@@ -44,7 +48,7 @@ def test_every_way_gives_the_same_product_and_sum(tokens: int, bias: torch.Tenso
 @pytest.mark.parametrize("bias", [None, torch.linspace(-1, 1, 40)], ids=["bare", "bias"])
 @pytest.mark.parametrize(("way", "tokens"), [("mkl8", 5), ("mkl8", 8), ("mkl16", 9), ("mkl16", 16)])
 def test_a_tile_of_mkl_gives_the_same_product_and_sum(
-    way: packing.Way, tokens: int, bias: torch.Tensor | None
+    way: Way, tokens: int, bias: torch.Tensor | None
 ) -> None:
     x, other = torch.randn(tokens, 24), torch.randn(tokens, 40)
     expected = torch.nn.functional.linear(x, WEIGHT, bias)
@@ -86,7 +90,7 @@ def test_no_tile_of_mkl_is_chosen_for_more_tokens_than_it_has() -> None:
 @needs_onednn
 def test_the_chosen_ways_give_the_same_products_at_every_count() -> None:
     linear = Linear(WEIGHT.clone())
-    prepack_all([linear])
+    settle([linear], measure_kernels([linear]))
     for tokens in range(1, 40):
         x = torch.randn(tokens, 24)
         torch.testing.assert_close(linear(x), x @ WEIGHT.T, atol=1e-5, rtol=1e-5)

@@ -24,6 +24,7 @@ from smartprof.calibrate.visits import Visit
 from smartprof.decode.prompts import bundled_prompts, select_prompts
 from smartprof.decode.target import Target
 from smartprof.device import (
+    BUSY_LOAD,
     Device,
     NvmlMonitor,
     device_key,
@@ -49,7 +50,6 @@ from smartprof.profile.schema import (
     SoftwareKey,
 )
 
-BUSY_LOAD = 1.0  # runnable processes besides ours from which timings are suspect
 MEMORY_SHARE = 0.8  # of the free memory that a calibration may plan for
 
 
@@ -137,7 +137,12 @@ def open_journal(calibration: Calibration, out: Path) -> Journal:
         "mode": calibration.plan.mode.name,
         "layers": calibration.model.transformer.shape.layers,
     }
-    return Journal(out.with_name(out.name + ".partial.jsonl"), header)
+    return Journal(journal_path(out), header)
+
+
+def journal_path(out: Path) -> Path:
+    """Where the record of an unfinished run is."""
+    return out.with_name(out.name + ".partial.jsonl")
 
 
 def run(

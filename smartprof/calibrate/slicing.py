@@ -75,19 +75,20 @@ def sliced_shape(shape: ModelShape, layers: int) -> ModelShape:
 
 
 def load_for_timing(
-    name_or_dir: str, device: Device, dtype: str | None, layers: int | None
+    name_or_dir: str, device: Device, dtype: str | None, layers: int | None, anew: bool = True
 ) -> LoadedModel:
     """A target to calibrate: whole where it fits and no `layers` are asked for, else in slices.
 
-    Raises InputError for more layers than can be cut out, or none that fit.
+    anew: measure how its passes run fastest, and remember that for later loads. Raises InputError
+    for more layers than can be cut out, or none that fit.
     """
     source = resolve_target(name_or_dir)
     if layers is None:
         size = DTYPES[dtype_name(dtype, device)].itemsize
         layers = layers_that_fit(source.shape, free_bytes(device.torch_device), size)
     if layers is None:
-        return load_model(name_or_dir, device, dtype)
-    return load_layers(source, sliced_shape(source.shape, layers), device, dtype)
+        return load_model(name_or_dir, device, dtype, anew)
+    return load_layers(source, sliced_shape(source.shape, layers), device, dtype, anew)
 
 
 def layers_that_fit(shape: ModelShape, free_bytes: int, element_bytes: int) -> int | None:

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from smartprof.atomic import write_atomically
 from smartprof.decode.run import LaneResult
-from smartprof.profile.atomic import write_atomically
 from smartprof.trees.recording import Recording
 from smartprof.trees.recording_file import recording_arrays
 

@@ -164,9 +164,9 @@ def _head_maker(
 
     shape, embedding = target.source.shape, target.transformer.embedding
     if choice.path is None:
-        head = random_eagle3(head_for(shape), embedding)
+        head = random_eagle3(head_for(shape), embedding, memory=target.memory)
     else:
         config = read_json(choice.path / CONFIG_FILE)
         found = eagle3_shape(config, choice.path.resolve().name, shape)
-        head = load_eagle3(choice.path, found, embedding, shape.vocab)
+        head = load_eagle3(choice.path, found, embedding, shape.vocab, target.memory)
     return lambda: Eagle3Drafter(head, execution or EAGER)

@@ -23,9 +23,10 @@ from smartprof.models.block import Block, build_block, rms_norm
 from smartprof.models.cache import KVCache
 from smartprof.models.eagle3_config import FEATURES, Eagle3Shape
 from smartprof.models.inputs import InputLayout, PackedInput
-from smartprof.models.packing import Linear, can_prepack, prepack_all
+from smartprof.models.kernel_memory import KernelMemory
+from smartprof.models.packing import Linear
 from smartprof.models.rotary import rotations
-from smartprof.models.transformer import input_layout
+from smartprof.models.tuning import tune
 from smartprof.models.weights import INDEX_FILE, RANDOM_STD, SINGLE_FILE, Weights, weight_files
 
 BIN_FILE = "pytorch_model.bin"
@@ -49,8 +50,10 @@ class Eagle3Weights:
 class Eagle3Head:
     """The network of a head: features and tokens in, draft logits out."""
 
-    def __init__(self, shape: Eagle3Shape, weights: Eagle3Weights) -> None:
-        """The tensors are taken out of `weights`."""
+    def __init__(
+        self, shape: Eagle3Shape, weights: Eagle3Weights, memory: KernelMemory | None = None
+    ) -> None:
+        """The tensors are taken out of `weights`. memory: as of a `Transformer`."""
         self.shape, self.embedding = shape, weights.embedding
         self.target_ids = weights.target_ids
         tensors = weights.tensors
@@ -61,9 +64,8 @@ class Eagle3Head:
         self.norm = tensors.pop("norm.weight")
         self.head = Linear(tensors.pop("lm_head.weight"))
         self.dtype, self.device = self.norm.dtype, self.norm.device
-        if can_prepack(self.embedding):
-            prepack_all([self.fc, *self.block.linears, self.head])
-        self.layout: InputLayout = input_layout(shape.layer, self.dtype, self.device)
+        linears = [self.fc, *self.block.linears, self.head]
+        self.layout: InputLayout = tune(linears, shape.layer, self.embedding, memory)
         self._rotations = rotations(shape.layer, 0, self.device)
         self._outgrown: list[Tensor] = []  # earlier, shorter ones: captured graphs still read them
 
@@ -94,9 +96,15 @@ class Eagle3Head:
 
 
 def load_eagle3(
-    folder: Path, shape: Eagle3Shape, embedding: Tensor, target_vocab: int
+    folder: Path,
+    shape: Eagle3Shape,
+    embedding: Tensor,
+    target_vocab: int,
+    memory: KernelMemory | None = None,
 ) -> Eagle3Head:
     """A head from a directory, in the dtype and on the device of the target's `embedding`.
+
+    memory: as of a `Transformer`.
 
     Raises:
         ModelError: a file is missing, damaged or holds more than tensors; a tensor is missing or
@@ -119,10 +127,12 @@ def load_eagle3(
         )
     tensors = {x: y.to(embedding) for x, y in found.items()}
     ids = _target_ids(folder, d2t, shape, target_vocab).to(embedding.device)
-    return Eagle3Head(shape, Eagle3Weights(tensors, table, ids))
+    return Eagle3Head(shape, Eagle3Weights(tensors, table, ids), memory)
 
 
-def random_eagle3(shape: Eagle3Shape, embedding: Tensor, seed: int = 0) -> Eagle3Head:
+def random_eagle3(
+    shape: Eagle3Shape, embedding: Tensor, seed: int = 0, memory: KernelMemory | None = None
+) -> Eagle3Head:
     """A head with random weights: latency does not depend on their values."""
     device = embedding.device
     generator = torch.Generator(device=device).manual_seed(seed)
@@ -134,7 +144,7 @@ def random_eagle3(shape: Eagle3Shape, embedding: Tensor, seed: int = 0) -> Eagle
             tensor.fill_(1.0) if norm else tensor.normal_(0.0, RANDOM_STD, generator=generator)
         )
     ids = torch.arange(shape.draft_vocab, device=device)
-    return Eagle3Head(shape, Eagle3Weights(tensors, embedding, ids))
+    return Eagle3Head(shape, Eagle3Weights(tensors, embedding, ids), memory)
 
 
 def expected_tensors(shape: Eagle3Shape) -> dict[str, tuple[int, ...]]:

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import platformdirs
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -36,8 +35,8 @@ from safetensors.numpy import save_file
 from smartprof.errors import ModelError
 from smartprof.format import bytes_text
 from smartprof.models.gguf_files import GgufFile
+from smartprof.models.user_cache import CACHE_VARIABLE, cache_dir
 
-CACHE_VARIABLE = "SMARTPROF_CACHE"
 MANIFEST = "smartprof-files.json"
 MANIFEST_FORMAT = 1
 CHUNK_BYTES = 1 << 22
@@ -80,12 +79,6 @@ SMOLLM2 = WheelModel(
     needed_bytes=750_000_000,
 )
 MODELS = {SMOLLM2.name: SMOLLM2}
-
-
-def cache_dir() -> Path:
-    """The user's cache of this program; the environment variable SMARTPROF_CACHE overrides it."""
-    override = os.environ.get(CACHE_VARIABLE)
-    return Path(override) if override else Path(platformdirs.user_cache_dir("smartprof"))
 
 
 def model_dir(name: str) -> Path:

@@ -9,6 +9,7 @@ import torch
 
 from smartprof.device import Device, set_threads
 from smartprof.errors import InputError, ModelError
+from smartprof.models.kernel_memory import KernelMemory, open_memory
 from smartprof.models.shapes import ModelShape
 from smartprof.models.tokenizer import Tokenizer
 from smartprof.models.transformer import Transformer
@@ -22,6 +23,7 @@ DEFAULT_DTYPE = {"cpu": "float32", "cuda": "bfloat16"}
 class LoadedModel:
     """A transformer on its device, its source and how long loading took.
 
+    memory: where it has from how its passes run fastest, and where its drafters have it from.
     sliced: the transformer has fewer layers than the source, and random weights.
     """
 
@@ -29,6 +31,7 @@ class LoadedModel:
     transformer: Transformer
     dtype: str
     load_seconds: float
+    memory: KernelMemory
 
     @property
     def sliced(self) -> bool:
@@ -62,20 +65,30 @@ def dtype_name(asked: str | None, device: Device) -> str:
     return asked
 
 
-def load_model(name_or_dir: str, device: Device, dtype: str | None = None) -> LoadedModel:
-    """Load a target (or draft) model; on the CPU, fix the threads and lay the weights out."""
+def load_model(
+    name_or_dir: str, device: Device, dtype: str | None = None, anew: bool = False
+) -> LoadedModel:
+    """Load a target (or draft) model; on the CPU, fix the threads and lay the weights out.
+
+    anew: measure how its passes run fastest, whatever the user's cache remembers.
+    """
     start = time.perf_counter()
     chosen = dtype_name(dtype, device)
     source = resolve_target(name_or_dir)
     if device.threads is not None:
         set_threads(device.threads)
     weights = source.load(DTYPES[chosen], device.torch_device)
-    transformer = Transformer(source.shape, weights)
-    return LoadedModel(source, transformer, chosen, time.perf_counter() - start)
+    memory = open_memory(device, str(torch.__version__), anew)
+    transformer = Transformer(source.shape, weights, memory=memory)
+    return LoadedModel(source, transformer, chosen, time.perf_counter() - start, memory)
 
 
 def load_layers(
-    source: ResolvedModel, shape: ModelShape, device: Device, dtype: str | None = None
+    source: ResolvedModel,
+    shape: ModelShape,
+    device: Device,
+    dtype: str | None = None,
+    anew: bool = False,
 ) -> LoadedModel:
     """A part of a model for timing: random weights of `shape`, which has fewer of its layers."""
     start = time.perf_counter()
@@ -83,8 +96,9 @@ def load_layers(
     if device.threads is not None:
         set_threads(device.threads)
     weights = random_weights(shape, 0, DTYPES[chosen], device.torch_device)
-    transformer = Transformer(shape, weights)
-    return LoadedModel(source, transformer, chosen, time.perf_counter() - start)
+    memory = open_memory(device, str(torch.__version__), anew)
+    transformer = Transformer(shape, weights, memory=memory)
+    return LoadedModel(source, transformer, chosen, time.perf_counter() - start, memory)
 
 
 def load_draft_model(name_or_dir: str, target: LoadedModel) -> LoadedModel:
@@ -96,8 +110,9 @@ def load_draft_model(name_or_dir: str, target: LoadedModel) -> LoadedModel:
     source = resolve_target(name_or_dir)
     _require_same_tokens(source, target.source)
     weights = source.load(DTYPES[target.dtype], target.transformer.device)
-    transformer = Transformer(source.shape, weights)
-    return LoadedModel(source, transformer, target.dtype, time.perf_counter() - start)
+    transformer = Transformer(source.shape, weights, memory=target.memory)
+    seconds = time.perf_counter() - start
+    return LoadedModel(source, transformer, target.dtype, seconds, target.memory)
 
 
 def _require_same_tokens(draft: ResolvedModel, target: ResolvedModel) -> None:

@@ -5,59 +5,36 @@ prepacked weights it does not, but one or two tokens may then take longer than f
 which torch runs at one token count only, can be faster still between 5 and 16 tokens, for one more
 copy of the weights per count. Which is fastest depends on processor, shape and token count, and on
 where the weights lie: from one pass to the next all others are read, so that a cache holds none. It
-is measured when a model is loaded, over its weights in the order of a pass. Knows nothing about
-transformers.
+is measured over a model's weights in the order of a pass. Knows nothing about transformers.
 """
 
 from __future__ import annotations
 
 import statistics
 import time
-from bisect import bisect_right
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-Way = Literal["plain", "packed", "padded", "mkl8", "mkl16"]
+from smartprof.models.kernels import (
+    FULL_TILE,
+    MKL_TILES,
+    PROBED,
+    Kernels,
+    Size,
+    Way,
+    choose_kernels,
+    ways_at,
+)
 
 PACK_TOKENS_HINT = 64  # the token count oneDNN lays the weights out for
-FULL_TILE = 4  # "padded" runs a prepacked product with so many tokens
-MKL_TILES: dict[Way, int] = {"mkl8": 8, "mkl16": 16}  # MKL's own layout, for one count each
-# Token counts; those between go the way of the one below. One follows each tile's own.
-PROBED = (1, 2, 3, 4, 6, 8, 9, 12, 16, 17, 32, 128)
 REPEATS = 3
 SWEEP_BYTES = 1 << 30  # weights that one sweep reads at most; a larger model is probed in part
 MKL_BYTES = 1 << 30  # weights from which on no further copies are laid out for MKL
 AGREEMENT = 1e-4  # largest error of a product, of its largest value
-GAIN = 0.97  # another way than the prepacked one must be faster by this factor
-
-
-@dataclass(frozen=True)
-class Kernels:
-    """How products of one shape run fastest: from `counts[i]` tokens on the way `ways[i]`.
-
-    counts ascend from 1; neighbouring ways differ.
-    """
-
-    counts: tuple[int, ...] = (1,)
-    ways: tuple[Way, ...] = ("plain",)
-    _known: dict[int, Way] = field(default_factory=dict, init=False, repr=False, compare=False)
-
-    def way(self, tokens: int) -> Way:
-        """The way that so many tokens go."""
-        way = self._known.get(tokens)
-        if way is None:
-            way = self._known[tokens] = self.ways[bisect_right(self.counts, tokens) - 1]
-        return way
-
-    def __str__(self) -> str:
-        """For a person: "padded from 1, packed from 3 tokens"."""
-        steps = [f"{way} from {count}" for count, way in zip(self.counts, self.ways, strict=True)]
-        return ", ".join(steps) + " tokens" if len(steps) > 1 else self.ways[0]
 
 
 class Linear:
@@ -66,7 +43,7 @@ class Linear:
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
         self.weight: Tensor | None = weight
         self.bias = bias
-        self.size = tuple(weight.shape)  # out, in
+        self.size: Size = (weight.shape[0], weight.shape[1])
         self.kernels = Kernels()
         self._turned: Tensor | None = weight.t()  # [in, out], a view
         self._packed: Tensor | None = None
@@ -151,24 +128,56 @@ def can_prepack(weight: Tensor) -> bool:
     )
 
 
-def prepack_all(linears: Sequence[Linear]) -> None:
-    """Prepack every layer, measure how each shape runs fastest by token count, and settle on it."""
+def measure_kernels(linears: Sequence[Linear]) -> dict[Size, Kernels]:
+    """Lay every layer out in every way, and measure how each shape runs fastest by token count."""
+    if not linears:
+        return {}
     for linear in linears:
         linear.prepack()
     measured = _measure(linears, prepack_for_mkl(linears))
-    chosen = {size: choose_kernels(seconds) for size, seconds in measured.items()}
+    return {size: choose_kernels(seconds) for size, seconds in measured.items()}
+
+
+def prepack_for_mkl(linears: Sequence[Linear]) -> list[Way]:
+    """Lay every layer out for MKL, too; returns the ways in which all give the right products."""
+    return [way for way in _mkl_ways(linears) if all([x.prepack_for_mkl(way) for x in linears])]
+
+
+def lay_out(linears: Sequence[Linear], chosen: Mapping[Size, Kernels]) -> bool:
+    """Lay every layer out in the ways that were chosen for its shape, and in no other.
+
+    False if this torch has not got one of them, or if products in one are wrong.
+    """
+    known = {"plain", "packed", "padded", *_mkl_ways(linears)}
+    if not all(known.issuperset(x.ways) for x in chosen.values()):
+        return False
+    return all(_laid_out(x, chosen[x.size].ways) for x in linears)
+
+
+def _laid_out(linear: Linear, ways: Collection[Way]) -> bool:
+    if "packed" in ways or "padded" in ways:
+        linear.prepack()
+    return all(linear.prepack_for_mkl(x) for x in MKL_TILES if x in ways)
+
+
+def settle(linears: Sequence[Linear], chosen: Mapping[Size, Kernels]) -> None:
+    """Let every layer run as was chosen for its shape; it is laid out for that."""
     for linear in linears:
         linear.settle(chosen[linear.size])
 
 
-def prepack_for_mkl(linears: Sequence[Linear]) -> list[Way]:
-    """Lay every layer out for MKL, too; returns the ways in which all give the right products.
+def warm_up(linears: Sequence[Linear]) -> None:
+    """Run each shape once at every probed count: its first run also compiles it."""
+    for linear in {x.size: x for x in linears}.values():
+        for tokens in PROBED:
+            linear(torch.ones(tokens, linear.size[1]))
 
-    None for a large model, of which a processor should not hold that many copies.
-    """
+
+def _mkl_ways(linears: Sequence[Linear]) -> list[Way]:
+    """None for a large model, of which a processor should not hold that many copies."""
     if _mkl is None or not torch.backends.mkl.is_available() or _bytes(linears) > MKL_BYTES:
         return []
-    return [way for way in MKL_TILES if all([x.prepack_for_mkl(way) for x in linears])]
+    return list(MKL_TILES)
 
 
 def kernels_text(linears: Sequence[Linear]) -> str:
@@ -177,39 +186,15 @@ def kernels_text(linears: Sequence[Linear]) -> str:
     return "; ".join(f"linear {x[0]}x{x[1]} {y}" for x, y in chosen.items())
 
 
-def choose_kernels(seconds: Mapping[int, Mapping[Way, float]]) -> Kernels:
-    """The fastest way for each count; the prepacked one unless another gains enough.
-
-    seconds: {tokens: {way: seconds}}, tokens ascending from 1.
-    """
-    counts: list[int] = []
-    ways: list[Way] = []
-    for tokens, by_way in seconds.items():
-        best = min(by_way, key=lambda x: by_way[x])
-        way: Way = best if by_way[best] < GAIN * by_way["packed"] else "packed"
-        if not ways or way != ways[-1]:
-            counts.append(tokens)
-            ways.append(way)
-    return Kernels(tuple(counts), tuple(ways))
-
-
-def ways_at(tokens: int, mkl_ways: Sequence[Way]) -> list[Way]:
-    """What to measure at so many tokens: a tile is worth filling up from its half on."""
-    ways: list[Way] = ["plain", "packed"]
-    if tokens < FULL_TILE:
-        ways.append("padded")
-    return ways + [x for x in mkl_ways if MKL_TILES[x] // 2 < tokens <= MKL_TILES[x]]
-
-
 def _measure(
     linears: Sequence[Linear], mkl_ways: Sequence[Way]
-) -> dict[tuple[int, ...], dict[int, dict[Way, float]]]:
+) -> dict[Size, dict[int, dict[Way, float]]]:
     """Median seconds of products by shape, count and way, in interleaved sweeps."""
-    found: dict[tuple[int, ...], dict[int, dict[Way, float]]] = {x.size: {} for x in linears}
+    found: dict[Size, dict[int, dict[Way, float]]] = {x.size: {} for x in linears}
     for tokens in PROBED:
         probed = _probed(linears, tokens)
         ways = ways_at(tokens, mkl_ways)
-        sweeps: dict[Way, list[dict[tuple[int, ...], float]]] = {way: [] for way in ways}
+        sweeps: dict[Way, list[dict[Size, float]]] = {way: [] for way in ways}
         for repeat in range(REPEATS + 1):
             for way in ways:
                 seconds = _sweep(probed, tokens, way)
@@ -227,7 +212,7 @@ def _probed(linears: Sequence[Linear], tokens: int) -> list[Linear]:
     """
     share = min(1.0, SWEEP_BYTES / _bytes(linears)) / max(1, tokens // FULL_TILE)
     most = {size: max(1, int(share * y)) for size, y in Counter(x.size for x in linears).items()}
-    seen: Counter[tuple[int, ...]] = Counter()
+    seen: Counter[Size] = Counter()
     probed = []
     for linear in linears:
         seen[linear.size] += 1
@@ -241,7 +226,7 @@ def _bytes(linears: Sequence[Linear]) -> int:
     return sum(4 * x.size[0] * x.size[1] for x in linears)
 
 
-def _sweep(linears: Sequence[Linear], tokens: int, way: Way) -> dict[tuple[int, ...], float]:
+def _sweep(linears: Sequence[Linear], tokens: int, way: Way) -> dict[Size, float]:
     """Seconds of one product after the other, summed by shape."""
     inputs = {x.size[1]: torch.ones(tokens, x.size[1]) for x in linears}
     seconds = {x.size: 0.0 for x in linears}

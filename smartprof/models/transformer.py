@@ -9,18 +9,17 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from smartprof.models.attention import measure_attention
 from smartprof.models.block import build_block, is_cpu_float32, rms_norm
 from smartprof.models.cache import KVCache
-from smartprof.models.grouping import AttentionCosts
-from smartprof.models.inputs import InputLayout, PackedInput
-from smartprof.models.packing import Linear, can_prepack, kernels_text, prepack_all
+from smartprof.models.inputs import PackedInput
+from smartprof.models.kernel_memory import KernelMemory
+from smartprof.models.packing import Linear, kernels_text
 from smartprof.models.rotary import rotations
 from smartprof.models.shapes import ModelShape
+from smartprof.models.tuning import tune
 from smartprof.models.workspace import NO_WORKSPACE, Workspace, make_workspace
 
 MOST_SPACED = 32  # tokens of a pass from which on a workspace saves nothing worth its memory
@@ -29,12 +28,21 @@ MOST_SPACED = 32  # tokens of a pass from which on a workspace saves nothing wor
 class Transformer:
     """A decoder-only model with grouped-query attention, rotary positions and a gated MLP.
 
-    layout and the kernels of its `linears`: how its passes run fastest on this device, measured
-    when it was made; `kernels` tells what was found.
+    layout and the kernels of its `linears`: how its passes run fastest on this device; `kernels`
+    tells what was found.
     """
 
-    def __init__(self, shape: ModelShape, weights: dict[str, Tensor], prepack: bool = True) -> None:
-        """weights: by their Hugging Face names; those of the layers are taken out of it."""
+    def __init__(
+        self,
+        shape: ModelShape,
+        weights: dict[str, Tensor],
+        prepack: bool = True,
+        memory: KernelMemory | None = None,
+    ) -> None:
+        """weights: by their Hugging Face names; those of the layers are taken out of it.
+
+        memory: of how passes run fastest; None measures it now, and keeps nothing.
+        """
         self.shape = shape
         self.embedding = weights["model.embed_tokens.weight"]
         self.blocks = [
@@ -44,9 +52,7 @@ class Transformer:
         tied = shape.tied_embeddings
         self.head = Linear(self.embedding if tied else weights["lm_head.weight"])
         self.dtype, self.device = self.embedding.dtype, self.embedding.device
-        if prepack and can_prepack(self.embedding):
-            prepack_all(self.linears)
-        self.layout = input_layout(shape, self.dtype, self.device)
+        self.layout = tune(self.linears if prepack else [], shape, self.embedding, memory)
         self._rotations = rotations(shape, 0, self.device)
         self._outgrown: list[Tensor] = []  # earlier, shorter ones: captured graphs still read them
         self._spaces: dict[int, Workspace] = {}  # by the number of tokens
@@ -96,22 +102,19 @@ class Transformer:
         return tokens
 
     @property
+    def products(self) -> str:
+        """In which ways its matrix products run, in one line."""
+        return kernels_text(self.linears)
+
+    @property
     def kernels(self) -> str:
         """What was measured and chosen for this device, in one line."""
         costs = self.layout.costs
         if costs is None:
-            return kernels_text(self.linears)
+            return self.products
         shared = costs.together
         attention = (
             f"attention {1e6 * shared.call_seconds:.0f} us a call, {1e9 * shared.slot_seconds:.0f} "
             f"ns a key, {1e9 * shared.pair_seconds:.1f} ns a token and key"
         )
-        return f"{kernels_text(self.linears)}; {attention}"
-
-
-def input_layout(shape: ModelShape, dtype: torch.dtype, device: torch.device) -> InputLayout:
-    """How passes of such layers run fastest on this device, measured now."""
-    costs: AttentionCosts | None = None
-    if device.type == "cpu":
-        costs = measure_attention(shape.heads, shape.kv_heads, shape.head_dim, dtype)
-    return InputLayout(shape.heads // shape.kv_heads, shape.window, costs)
+        return f"{self.products}; {attention}"

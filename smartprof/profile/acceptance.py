@@ -15,8 +15,8 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from smartprof.atomic import write_atomically
 from smartprof.errors import InputError
-from smartprof.profile.atomic import write_atomically
 from smartprof.profile.canonical import parse_strictly, readable
 from smartprof.profile.describe import first_error, shown
 from smartprof.profile.part import Part, require_utc

@@ -10,8 +10,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from smartprof.atomic import write_atomically
 from smartprof.errors import ProfileError
-from smartprof.profile.atomic import write_atomically
 from smartprof.profile.canonical import CHECKSUM, checksum, parse_strictly, readable
 from smartprof.profile.describe import first_error, shown
 from smartprof.profile.migrate import VERSION, VERSIONS, migrated

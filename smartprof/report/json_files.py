@@ -9,9 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from smartprof.atomic import write_atomically
 from smartprof.decode.sampling import Sampling
 from smartprof.errors import SmartprofError
-from smartprof.profile.atomic import write_atomically
 
 if TYPE_CHECKING:
     from smartprof.report.summary import Run

@@ -14,9 +14,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from smartprof.atomic import write_atomically
 from smartprof.calibrate.fit import roofline_seconds
 from smartprof.errors import InputError
-from smartprof.profile.atomic import write_atomically
 from smartprof.profile.schema import Curve, Profile
 
 DPI = 150

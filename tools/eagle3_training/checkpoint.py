@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from eagle3_training.network import TrainableHead
+from smartprof.atomic import write_atomically
 from smartprof.drafters.table import CONFIG_FILE
 from smartprof.errors import InputError
 from smartprof.models.eagle3 import load_eagle3
@@ -23,7 +24,6 @@ from smartprof.models.eagle3_config import (
 from smartprof.models.json_files import read_json
 from smartprof.models.shapes import ModelShape
 from smartprof.models.weights import SINGLE_FILE, ResolvedModel, Weights
-from smartprof.profile.atomic import write_atomically
 from smartprof.report.json_files import write_json
 
 QUIET = 0.3  # of the target's attention, which would look at the first token above all

@@ -23,9 +23,9 @@ from torch import Tensor
 from eagle3_training.batches import Batch, Examples, batches, in_order
 from eagle3_training.loss import Judged, losses
 from eagle3_training.network import TrainableHead
+from smartprof.atomic import write_atomically
 from smartprof.errors import InputError
 from smartprof.models.loading import DTYPES
-from smartprof.profile.atomic import write_atomically
 
 STATE_FILE, LOG_FILE = "state.pt", "log.jsonl"
 CLIP = 1.0
