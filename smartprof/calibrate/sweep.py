@@ -70,7 +70,7 @@ class BenchTimings:
 
 def capture(bench: Bench, plan: Plan) -> None:
     """Run every verify pass of the plan once, so that it is captured before time counts."""
-    for point in plan.fitted + plan.held_out:
+    for point in plan.fitted + plan.held_out + plan.fresh:
         if point.quantity == "verify":
             sampler(bench, point)()
 
@@ -142,7 +142,7 @@ class _DraftRounds:
         """committed: tokens that every round's catch-up takes in."""
         self._bench, self._point, self._drafter = bench, point, drafter
         self._shares = [len(x) for x in np.array_split(np.arange(committed), point.batch)]
-        self._cool = _verify(bench, Point("verify", 1, 1, 1))
+        self._cool = _cold(bench)
         self._text = cycle(bench.text)
         self._grown = MOST_GROWN  # tokens since the requests were seated
         self._policy = Smart()
