@@ -26,6 +26,17 @@ from smartprof.format import bytes_text
 MACHINE_ID = Path("/etc/machine-id")
 CPU_INFO = Path("/proc/cpuinfo")
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+# A container's memory: its limit, what is used of it, and the member of memory.stat that tells how
+# much of that is file cache which can be had back. Of control groups version 2, then of version 1.
+MEMORY_LIMITS = (
+    (CPU_QUOTA.parent, "memory.max", "memory.current", "inactive_file"),
+    (
+        CPU_QUOTA.parent / "memory",
+        "memory.limit_in_bytes",
+        "memory.usage_in_bytes",
+        "total_inactive_file",
+    ),
+)
 CLOCK_EVENT_PREFIX = "nvmlClocksEventReason"
 HERTZ_PER_MEGAHERTZ = 1_000_000
 DIGEST_LENGTH = 16
@@ -150,9 +161,11 @@ def load_average() -> float | None:
 
 
 def free_bytes(torch_device: str) -> int:
-    """Memory that can still be had on a device, in bytes."""
+    """Memory that can still be had on a device, in bytes: on the CPU within a container's limit."""
     if torch_device == "cpu":
-        return int(psutil.virtual_memory().available)
+        limits = (_container_free(*x) for x in MEMORY_LIMITS)
+        available = int(psutil.virtual_memory().available)
+        return min([available, *(x for x in limits if x is not None)])
     import torch
 
     torch.cuda.empty_cache()  # blocks that torch keeps for itself are free, too
@@ -401,3 +414,14 @@ def _cpu_quota() -> int | None:
         return max(1, math.ceil(int(quota) / int(period)))
     except (OSError, ValueError):  # no such file, or "max"
         return None
+
+
+def _container_free(folder: Path, limit: str, used: str, cached: str) -> int | None:
+    """Bytes that a container may still take, file cache included; None without a limit."""
+    try:
+        bounds = [int((folder / x).read_text(encoding="utf-8")) for x in (limit, used)]
+        lines = (folder / "memory.stat").read_text(encoding="utf-8").splitlines()
+        cache = next((int(x.split()[1]) for x in lines if x.split()[:1] == [cached]), 0)
+    except (OSError, ValueError):  # no such file, or "max"
+        return None
+    return max(0, bounds[0] - bounds[1] + cache)

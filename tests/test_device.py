@@ -336,3 +336,35 @@ def test_free_memory_is_less_than_all_memory(monkeypatch: pytest.MonkeyPatch) ->
 def test_the_module_loads_without_torch() -> None:
     code = "import sys, smartprof.device; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"memory.max": "1000", "memory.current": "800", "memory.stat": "inactive_file 50"}, 250),
+        ({"memory.max": "1000", "memory.current": "1200", "memory.stat": "inactive_file 50"}, 0),
+        ({"memory.max": "1000", "memory.current": "800", "memory.stat": "anon 5\nfile 9"}, 200),
+        ({"memory.max": "max", "memory.current": "800", "memory.stat": ""}, 5000),
+        ({"memory.max": "99000", "memory.current": "8", "memory.stat": ""}, 5000),
+        (
+            {
+                "memory/memory.limit_in_bytes": "1000",
+                "memory/memory.usage_in_bytes": "800",
+                "memory/memory.stat": "inactive_file 1\ntotal_inactive_file 60\n",
+            },
+            260,
+        ),
+        ({}, 5000),
+    ],
+)
+def test_free_memory_stays_within_a_container_s_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], expected: int
+) -> None:
+    (tmp_path / "memory").mkdir()
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    (_, *second), (_, *first) = device.MEMORY_LIMITS
+    limits = ((tmp_path, *second), (tmp_path / "memory", *first))
+    monkeypatch.setattr(device, "MEMORY_LIMITS", limits)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=5000))
+    assert free_bytes("cpu") == expected
