@@ -81,12 +81,12 @@ class Session:
         """Decode everything; plain decoding always runs along as the reference."""
         labels = list(dict.fromkeys([PLAIN, *workload.policies]))
         requests = self._requests(workload)
-        taps = self.make_drafter().taps
+        drafter, longest = self.make_drafter(), _longest(requests)
         for batch in workload.batches:
             for label in labels:
-                require_domain(self.costs, make_policy(label), batch, _longest(requests))
+                require_domain(self.costs, make_policy(label), batch, longest, drafter.sources)
         for batch in workload.batches:
-            targets = {x: self._target(requests, batch, x, taps) for x in labels}
+            targets = {x: self._target(requests, batch, x, drafter.taps) for x in labels}
             for category in dict.fromkeys(x.category for x in requests):
                 chosen = [x for x in requests if x.category == category]
                 lanes = [self._lane(x, targets[x], chosen, batch) for x in labels]

@@ -134,6 +134,14 @@ class Policy(ABC):
         """Most nodes verified per request; None: the policy stays within what was measured."""
         return None
 
+    def most_rows(self, batch: int, most_tokens: int) -> int | None:
+        """Most nodes, over the batch, of one draft step that is taken or priced; 0: none is.
+
+        most_tokens: of a verify pass, as measured. None: not known beforehand; such a policy is
+        asked before a run for a round in which nothing is proposed, and shows what it prices there.
+        """
+        return None
+
     def choose(self, round: Round, offers: Sequence[Offer], outlook: Callable[[], float]) -> Offer:
         """What this round is drafted with, if it is; called before `grow`.
 

@@ -38,6 +38,11 @@ class Beam(Policy):
     def most_nodes(self, batch: int) -> int:
         """Nodes verified per request beside its root."""
 
+    def most_rows(self, batch: int, most_tokens: int) -> int:
+        """The k nodes of each request in every layer but the last, where anything is verified."""
+        drafts = self.options.depth > 1 and self.most_nodes(batch) > 0
+        return batch * self.options.k if drafts else 0
+
     def grow(self, round: Round) -> NDArray[np.int64]:
         """Each request's k most probable nodes of the newest layer; empty at full depth."""
         forest = round.forest

@@ -39,6 +39,10 @@ class Chain(Policy):
         """As the options say."""
         return self.options.k
 
+    def most_rows(self, batch: int, most_tokens: int) -> int:
+        """The end of every branch; the first token takes no step of its own."""
+        return batch if self.options.k > 1 else 0
+
     def grow(self, round: Round) -> NDArray[np.int64]:
         """Each branch's end, while it is shorter than K and something was proposed below it."""
         forest = round.forest

@@ -20,6 +20,10 @@ class Plain(Policy):
         """None is ever verified."""
         return 0
 
+    def most_rows(self, batch: int, most_tokens: int) -> int:
+        """None is ever drafted."""
+        return 0
+
     def grow(self, round: Round) -> NDArray[np.int64]:
         """Nothing, ever."""
         return NO_NODES

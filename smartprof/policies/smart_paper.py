@@ -84,6 +84,10 @@ class SmartPaper(Policy):
         """The budget's equal share."""
         return self.options.budget // batch
 
+    def most_rows(self, batch: int, most_tokens: int) -> int:
+        """Of the widest step that the line of drafting seconds is fitted to."""
+        return batch * self._widest(batch) if self.most_nodes(batch) else 0
+
     def grow(self, round: Round) -> NDArray[np.int64]:
         """The nodes that stay of the newest layer, where depth and budget leave room for more."""
         forest, share = round.forest, self.most_nodes(round.batch)
@@ -126,13 +130,16 @@ class SmartPaper(Policy):
 
     def _fit(self, round: Round) -> PaperCosts:
         costs, batch, context = round.costs, round.batch, round.context
-        most = max(1 + self.most_nodes(batch), PASSES)
-        sizes = np.rint(np.linspace(1, most, PASSES)).astype(np.int64)
+        sizes = np.rint(np.linspace(1, self._widest(batch), PASSES)).astype(np.int64)
         drafting = costs.draft_step(batch, batch * sizes, context)
         return PaperCosts(
             draft_slope=_slope(sizes, drafting, through_origin=self.options.slope == "origin"),
             verify=fit_exponential(sizes, costs.verify(batch, batch * sizes, context)),
         )
+
+    def _widest(self, batch: int) -> int:
+        """Tokens per request of the longest pass that costs are fitted to."""
+        return max(1 + self.most_nodes(batch), PASSES)
 
 
 def _slope(sizes: NDArray[np.int64], seconds: NDArray[np.float64], through_origin: bool) -> float:

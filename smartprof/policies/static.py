@@ -82,6 +82,13 @@ class Static(Policy):
         """Of a given tree; a found one stays within what was measured."""
         return self.options.tree.size if self.options.accept is None else None
 
+    def most_rows(self, batch: int, most_tokens: int) -> int:
+        """Of the widest layer that has children; a tree is found by all widths that it may have."""
+        if self.options.accept is None:
+            return batch * max(self.options.tree.expanded[1:], default=0)
+        tokens = self._most_tokens(batch, most_tokens)
+        return batch * tokens if tokens > 1 else 0
+
     def grow(self, round: Round) -> NDArray[np.int64]:
         """Nodes on places that have children, layer by layer."""
         forest, shape = round.forest, self._shape(round)
@@ -106,7 +113,7 @@ class Static(Policy):
         return self._found[kind]
 
     def _find(self, accept: PositionalAcceptance, round: Round) -> TreeShape:
-        tokens = min(1 + self.options.size, round.costs.most_tokens // round.batch)
+        tokens = self._most_tokens(round.batch, round.costs.most_tokens)
         if tokens < 2:  # the batch alone fills the longest pass that was measured
             return TreeShape(())
         trees = best_trees(accept.table, self.options.depth, tokens)
@@ -120,6 +127,10 @@ class Static(Policy):
             depth=self.options.depth,
         )
         return fastest_tree(trees, prices).shape
+
+    def _most_tokens(self, batch: int, most_tokens: int) -> int:
+        """Of one request's found tree, root included."""
+        return min(1 + self.options.size, most_tokens // batch)
 
 
 def places(forest: Forest, shape: TreeShape) -> NDArray[np.int64]:

@@ -111,7 +111,7 @@ class _Run:
                 "calibrated: compare it in `smartprof decode`"
             )
         longest = max(len(x.tokens) + x.max_new_tokens for x in self.world.requests)
-        require_domain(self.costs, policy, self.batch, longest)
+        require_domain(self.costs, policy, self.batch, longest, self.world.sources)
 
     def lane(self, label: str) -> SimulatedLane:
         """The run of one policy; InputError where too much of it is not in the trace."""
