@@ -21,7 +21,7 @@ from smartprof.planning.plan import Rule, make_plan
 from smartprof.planning.sources.table import read_acceptance
 from smartprof.profile.cost import CostModel
 from smartprof.profile.schema import Profile
-from tests.profiles import make_profile
+from tests.profiles import make_profile, make_surface
 
 BATCHES, CONTEXTS = (1, 2, 4, 8), (64.0, 256.0)
 Path = tuple[int, ...]  # a node by the ranks on its way from the root
@@ -254,6 +254,17 @@ def test_a_place_is_as_certain_as_the_least_certain_of_its_seconds() -> None:
     assert tiers[1, 64.0] == "exact"
     assert tiers[1, 300.0] == tiers[3, 64.0] == "interpolated"
     assert tiers[16, 64.0] == "extrapolated"
+
+
+def test_a_catch_up_measured_at_one_size_is_held_in_price_tier_and_interval() -> None:
+    profile = make_profile(lambda batch, size, context: 0.02, half_width=0.04)
+    costs = profile.drafters["ngram"]
+    short = make_surface("draft_catchup", lambda *_: 1e-4, sizes=(1,), half_width=0.04)
+    drafters = {"ngram": costs.model_copy(update={"draft_catchup": short})}
+    model = CostModel(profile.model_copy(update={"drafters": drafters}), "ngram")
+    (cell,) = make_plan(model, read_acceptance("0.95"), Chain(), [8], [64.0]).cells
+    assert 8 * cell.chosen.tokens > model.most_catchup == 32
+    assert cell.tier == "extrapolated" and cell.low < cell.chosen.speedup < cell.high
 
 
 def test_no_setting_leaves_the_longest_measured_pass() -> None:

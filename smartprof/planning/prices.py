@@ -92,7 +92,7 @@ def round_parts(costs: Costs, candidate: Candidate, place: Place) -> RoundParts:
 
 def tier(costs: CostModel, candidate: Candidate, place: Place) -> Tier:
     """The least certain of the predictions that the speedup at this place rests on."""
-    found = [costs.predict(*query).tier for query in _queries(candidate, place)]
+    found = [costs.predict(*query).tier for query in _queries(costs, candidate, place)]
     return max(found, key=TIERS.index)
 
 
@@ -112,7 +112,7 @@ def speedup_interval(
     seconds = [plain, parts.verify, parts.overhead, parts.catchup, parts.steps]
     drawn = []
     # Without draft steps after the first there is no query for them, and nothing to add.
-    for value, query in zip(seconds, _queries(candidate, place), strict=False):
+    for value, query in zip(seconds, _queries(costs, candidate, place), strict=False):
         share = costs.half_width(*query) / costs.predict(*query).seconds / NORMAL_95
         drawn.append(value * np.exp(share * random.standard_normal(RESAMPLES)))
     tokens = candidate.expected_under(acceptance.draws(RESAMPLES))
@@ -121,17 +121,24 @@ def speedup_interval(
     return float(low), float(high)
 
 
-def _queries(candidate: Candidate, place: Place) -> list[tuple[str, int, int, float]]:
-    """What is asked of the profile: plain decoding, verify, overhead, catch-up, a typical step."""
+def _queries(
+    costs: CostModel, candidate: Candidate, place: Place
+) -> list[tuple[str, int, int, float]]:
+    """What is asked of the profile: plain decoding, verify, overhead, catch-up, a typical step.
+
+    A catch-up longer than those that have a price of their own is as certain as the longest of
+    these, whose seconds per token it is priced by.
+    """
     batch, context = place.batch, place.context
     queries = [("plain_decode", batch, batch, context)]
     if not candidate.setting.depth:
         return queries
     total = batch * (1 + candidate.setting.nodes)
+    accepted = min(round(batch * candidate.expected), costs.most_catchup)
     queries += [
         ("verify", batch, total, context),
         ("round_overhead", batch, total, context),
-        ("draft_catchup", batch, round(batch * candidate.expected), context),
+        ("draft_catchup", batch, accepted, context),
     ]
     if candidate.rows:
         queries.append(("draft_step", batch, batch * max(candidate.rows), context))

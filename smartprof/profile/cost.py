@@ -99,6 +99,11 @@ class CostModel:
         """The longest verify pass that was measured, in tokens."""
         return self.profile.verify.domain.size[1]
 
+    @property
+    def most_catchup(self) -> int:
+        """Tokens of a catch-up beyond which its seconds per token are held."""
+        return int(self._known("draft_catchup").evaluator.domain.size[1] * REACH)
+
     def verify(self, batch: int, tokens: Sizes, context: float) -> Sizes:
         """Seconds of one target pass over `tokens` in total, roots included, tokens >= batch."""
         return self._seconds("verify", batch, tokens, context)
@@ -113,8 +118,7 @@ class CostModel:
         Nothing bounds what a drafter that paused has to take in: beyond two octaves the seconds per
         token of that edge are held, instead of a refusal in the middle of a run.
         """
-        evaluator = self._known("draft_catchup").evaluator
-        most = int(evaluator.domain.size[1] * REACH)
+        most = self.most_catchup
         excess = np.maximum(np.asarray(accepted) / most, 1.0)
         within: Any = np.minimum(accepted, most)
         seconds: Any = excess * self._seconds("draft_catchup", batch, within, context)
