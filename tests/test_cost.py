@@ -151,13 +151,16 @@ def test_the_longest_pass_is_that_of_the_profile(model: CostModel) -> None:
 
 
 def _brute_force(
-    seconds: np.ndarray, widths: np.ndarray, count: int, significant: bool
+    seconds: np.ndarray, widths: np.ndarray, count: int, significant: bool, reach: int
 ) -> tuple[list[float], list[int]]:
-    """For each n the cheapest m >= n, straight from the definition; indices for tokens."""
+    """For each n the cheapest m >= n, straight from the definition; indices for tokens.
+
+    reach: how many of the first m may be padded up to.
+    """
     best, pads = [], []
     for n in range(count):
         allowed = [n]
-        for m in range(n + 1, len(seconds)):
+        for m in range(n + 1, reach):
             dip = seconds[n] - seconds[m]
             if dip > (widths[n] + widths[m] if significant else 0.0):
                 allowed.append(m)
@@ -182,13 +185,14 @@ def test_the_envelope_is_what_brute_force_finds_on_random_curves() -> None:
         length = dice.randint(1, 30)
         seconds, widths = _random_curve(dice, length)
         count = dice.randint(1, length)
-        first = dice.randint(1, 5)
-        found = pad_up(np.arange(first, first + length), seconds, widths, count)
-        best, pads = _brute_force(seconds, widths, count, True)
+        first, reach = dice.randint(1, 5), dice.choice([length, dice.randint(0, length)])
+        tokens = np.arange(first, first + length)
+        found = pad_up(tokens, seconds, widths, count, longest=first + reach - 1)
+        best, pads = _brute_force(seconds, widths, count, True, reach)
         assert found.seconds.tolist() == best
         assert found.pad_to.tolist() == [first + x for x in pads]
         assert found.tokens.tolist() == list(range(first, first + count))
-        rejected += best != _brute_force(seconds, widths, count, False)[0]
+        rejected += best != _brute_force(seconds, widths, count, False, reach)[0]
     assert rejected > 100  # the same test tells apart a rule that takes every dip
 
 
@@ -232,7 +236,7 @@ def test_the_envelope_of_a_profile_is_what_brute_force_finds(half_width: float) 
         where = (batch, tokens, context)
         seconds = verify.seconds(*where) + overhead.seconds(*where)
         widths = np.hypot(verify.half_widths(*where), overhead.half_widths(*where))
-        best, pads = _brute_force(seconds, widths, most - batch + 1, True)
+        best, pads = _brute_force(seconds, widths, most - batch + 1, True, 128 - batch + 1)
         found = model.verify_envelope(batch, most, context)
         assert found.seconds.tolist() == best
         assert found.pad_to.tolist() == [int(tokens[x]) for x in pads]
@@ -260,3 +264,19 @@ def test_an_overhead_measured_less_far_bounds_padding_but_not_the_question() -> 
     overhead = make_surface("round_overhead", lambda b, s, c: 1e-3, sizes=(1, 8, 20))
     model = CostModel(profile.model_copy(update={"round_overhead": overhead}))
     assert model.verify_envelope(4, 70, 256).tokens[-1] == 70
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_envelope_does_not_depend_on_how_much_of_it_was_asked_for(seed: int) -> None:
+    dice = Random(seed)
+    profile = make_profile(lambda b, s, c: dice.uniform(0.02, 0.04), sizes=range(1, 65))
+    last = dice.randint(30, 63)
+    overhead = make_surface("round_overhead", lambda b, s, c: 1e-3, sizes=range(1, last + 1))
+    profile = profile.model_copy(update={"round_overhead": overhead})
+    whole = CostModel(profile).verify_envelope(4, 100, 200.0)
+    assert (whole.pad_to > whole.tokens).any()
+    assert (whole.pad_to <= np.maximum(whole.tokens, last)).all()
+    for most in range(4, 100):
+        part = CostModel(profile).verify_envelope(4, most, 200.0)
+        assert part.seconds.tolist() == whole.seconds[: most - 3].tolist()
+        assert part.pad_to.tolist() == whole.pad_to[: most - 3].tolist()

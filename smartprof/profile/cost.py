@@ -192,6 +192,7 @@ class CostModel:
             verify.seconds(*where) + overhead.seconds(*where),
             np.hypot(verify.half_widths(*where), overhead.half_widths(*where)),
             max_tokens - batch + 1,
+            measured,
         )
 
     def _seconds(self, quantity: Quantity, batch: int, size: Sizes, context: float) -> Sizes:

@@ -20,18 +20,23 @@ class Envelope:
 
 
 def pad_up(
-    tokens: NDArray[np.int64], seconds: FloatArray, half_widths: FloatArray, count: int
+    tokens: NDArray[np.int64],
+    seconds: FloatArray,
+    half_widths: FloatArray,
+    count: int,
+    longest: int,
 ) -> Envelope:
     """C~(n) = min over m >= n of C(m), over significant dips only, for the first `count` tokens.
 
     tokens: consecutive [k], k >= count; seconds: C [k]; half_widths: 95 % half-widths of C [k].
+    longest: no m beyond this counts but n itself.
     A dip from n to m is significant if the two intervals do not overlap; otherwise noise alone
     would make padded passes look cheaper than they are. Among equally cheap m the smallest counts.
     """
     lower, upper = seconds - half_widths, seconds + half_widths
     cheapest, pad_to = seconds[:count].copy(), tokens[:count].copy()
     highest_before = np.maximum.accumulate(lower)[:-1]
-    dips = 1 + np.flatnonzero(upper[1:] < highest_before)
+    dips = 1 + np.flatnonzero((upper[1:] < highest_before) & (tokens[1:] <= longest))
     # From the dearest dip to the cheapest: what a later one overwrites it may overwrite.
     for dip in dips[np.lexsort((-dips, -seconds[dips]))]:
         gains = lower[: min(dip, count)] > upper[dip]
