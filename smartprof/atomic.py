@@ -17,11 +17,14 @@ def write_atomically(content: str | bytes, path: Path, force: bool) -> None:
     Raises SmartprofError if it exists and may not be replaced, or cannot be written.
     """
     if not force and os.path.lexists(path):
-        raise SmartprofError(f"{path} exists: use --force to replace it, or another name")
+        raise _existing(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         _write_synced(content if isinstance(content, bytes) else content.encode(), temporary)
-        os.replace(temporary, path)
+        if force:
+            os.replace(temporary, path)
+        else:
+            _put_anew(temporary, path)
     except OSError as error:
         raise SmartprofError(
             f"{path}: cannot be written ({error.strerror or error}); nothing was changed: "
@@ -30,6 +33,20 @@ def write_atomically(content: str | bytes, path: Path, force: bool) -> None:
     finally:
         with contextlib.suppress(OSError):  # it was never made, or has its final name now
             temporary.unlink()
+
+
+def _put_anew(temporary: Path, path: Path) -> None:
+    """Give the file its name, unless another has taken that since it was looked for."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise _existing(path) from None
+    except (OSError, AttributeError):  # a file system, or a system, without hard links
+        os.replace(temporary, path)
+
+
+def _existing(path: Path) -> SmartprofError:
+    return SmartprofError(f"{path} exists: use --force to replace it, or another name")
 
 
 def _write_synced(content: bytes, path: Path) -> None:
