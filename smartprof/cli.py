@@ -127,6 +127,7 @@ def device(gpu: Gpu = "auto") -> None:
 
 @app.command()
 def calibrate(
+    context: typer.Context,
     gpu: Gpu = "auto",
     target: Target = "smollm2",
     drafter: DrafterName = "auto",
@@ -162,6 +163,7 @@ def calibrate(
     force: Force = False,
 ) -> None:
     """Measure this device and write its profile."""
+    from smartprof.calibrate.journal import sole_writer
     from smartprof.calibrate.run import journal_path, open_journal, prepare
     from smartprof.calibrate.run import run as measure
     from smartprof.calibrate.slicing import load_for_timing
@@ -176,6 +178,8 @@ def calibrate(
     choice = choose_drafter(drafter, target)
     found = resolve_device(gpu)
     choose_execution(execution, found.kind)
+    if not dry_run:
+        context.with_resource(sole_writer(journal_path(path)))
     err.print(describe_device(found, gpu), soft_wrap=True)
     # A run that goes on must time the same passes as its beginning.
     anew = not dry_run and (fresh or not journal_path(path).exists())

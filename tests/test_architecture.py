@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "smartprof"
 # A room may import itself and those before it.
 ROOMS = (
     ("errors", "format", "stats"),
-    ("atomic", "console", "csv_files"),
+    ("atomic", "console", "csv_files", "locks"),
     ("device",),
     ("here",),
     ("profile", "models"),

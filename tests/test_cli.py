@@ -22,6 +22,8 @@ import pytest
 
 from smartprof import __version__, cli, commands, device
 from smartprof.calibrate import schedule
+from smartprof.calibrate.journal import sole_writer
+from smartprof.calibrate.run import journal_path
 from smartprof.drafters.table import EXPECTED
 from smartprof.models import execution
 from smartprof.models.execution import Execution
@@ -617,6 +619,18 @@ def test_an_interrupted_calibration_says_so_and_resumes(
     assert f"an unfinished calibration with 5 measured shapes is in {journal}" in again.err
     assert out.exists()
     assert not journal.exists()
+
+
+def test_a_second_calibration_with_the_same_out_is_refused_until_the_first_ends(
+    place: Place,
+) -> None:
+    out = place.folder / "new.json"
+    with sole_writer(journal_path(out)):
+        line = refused(place.folder, *place.calibrate(out))
+        assert "another calibration" in line and "another --out" in line
+        assert smartprof(*place.calibrate(out, "--dry-run")).code == 0
+    assert smartprof(*place.calibrate(out)).code == 0
+    assert not list(place.folder.glob("*.lock"))
 
 
 def test_a_dry_run_lists_every_shape_and_writes_nothing(place: Place) -> None:

@@ -2,15 +2,18 @@ from __future__ import annotations
 
 import errno
 import json
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from smartprof.calibrate.journal import Journal
+from smartprof import locks
+from smartprof.calibrate.journal import Journal, sole_writer
 from smartprof.calibrate.plan import Point
 from smartprof.calibrate.visits import Visit, totals
 from smartprof.errors import SmartprofError
+from smartprof.locks import one_at_a_time
 
 HEADER = {"key": {"device": "Test CPU"}, "mode": "quick"}
 FIRST = Visit(Point("verify", 1, 8, 64), (0.1, 0.11, 0.12))
@@ -152,3 +155,39 @@ def test_a_folder_in_the_journal_s_place_is_one_line(path: Path) -> None:
     path.mkdir()
     refusal(Journal(path, HEADER).read)
     refusal(Journal(path, HEADER).start)
+
+
+def test_a_second_calibration_that_would_write_to_the_same_journal_is_refused(path: Path) -> None:
+    with sole_writer(path):
+        for _ in range(2):
+            text = refusal(lambda: ExitStack().enter_context(sole_writer(path)))
+            assert str(path) in text and "another --out" in text
+        with sole_writer(path.with_name("other.jsonl")):
+            pass
+        assert [x.name for x in path.parent.iterdir()] == [f"{path.name}.lock"]
+    with sole_writer(path):
+        pass
+    assert list(path.parent.iterdir()) == []
+
+
+def test_a_lock_that_a_killed_calibration_left_stops_nobody(path: Path) -> None:
+    path.with_name(f"{path.name}.lock").touch()
+    with sole_writer(path), pytest.raises(SmartprofError), sole_writer(path):
+        pass
+
+
+def test_a_lock_taken_on_a_file_that_was_removed_is_taken_again(path: Path) -> None:
+    """The second opens the file, the first ends and removes it, a third makes it anew."""
+    file = path.with_name("lock")
+    with one_at_a_time(file):
+        opened = file.open("a")
+        file.unlink()
+    with one_at_a_time(file), opened:
+        assert not locks._taken(opened, file, "busy")
+    with file.open("a") as named:
+        assert locks._taken(named, file, "busy")
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    refusal(lambda: ExitStack().enter_context(sole_writer(tmp_path / "file" / "p.jsonl")))

