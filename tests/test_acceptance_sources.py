@@ -112,6 +112,7 @@ def test_drafts_that_were_not_all_of_full_length_are_remarked_on(tmp_path: Path)
         ('{"num_drafts": 10, "num_accepted_tokens_per_pos": [1.5]}', "expected JSON such as"),
         ('{"num_drafts": 0, "num_accepted_tokens_per_pos": [0]}', "drafts that were verified"),
         ("{", "expected JSON such as"),
+        ('{"num_drafts":' * 50_000, "expected JSON such as"),
     ],
 )
 def test_counters_that_cannot_be_are_refused(tmp_path: Path, content: str, complaint: str) -> None:
@@ -159,6 +160,7 @@ def test_steps_that_were_skipped_share_one_rate_and_batches_are_averaged(tmp_pat
         ([bench_line(2, 2.0, topk=4)], "with topk 1 and steps from 1, got none"),
         ([bench_line(1, 0.5)], "line 1: expected acc_length from 1"),
         ([bench_line(1, 1.5), "{}"], "line 2: expected JSON with steps"),
+        (['{"steps":' * 50_000], "line 1: expected JSON with steps"),
         ([], "got none"),
     ],
 )

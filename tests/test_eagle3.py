@@ -235,6 +235,12 @@ REFUSALS: list[tuple[str, dict[str, Any], dict[str, Tensor]]] = [
     ("of one layer", {"num_hidden_layers": 2}, {}),
     ("norm_before_fc is not supported", {"norm_before_fc": True}, {}),
     ("3 different layers", {"eagle_aux_hidden_state_layer_ids": [1, 2]}, {}),
+    ("3 different layers", {"eagle_aux_hidden_state_layer_ids": [[1], [2], [3]]}, {}),
+    ("transformer_layer_config must be a table", {"transformer_layer_config": "llama"}, {}),
+    ("transformer_layer_config must be a table", {"transformer_layer_config": [1]}, {}),
+    ("eagle_config must be a table", {"eagle_config": 3}, {}),
+    ("draft_vocab_size must be a positive integer", {"draft_vocab_size": "many"}, {}),
+    ("target_hidden_size must be a positive integer", {"target_hidden_size": [8]}, {}),
     ("3 different layers", {"eagle_aux_hidden_state_layer_ids": [1, 2, 9]}, {}),
     ("tensor fc.weight is missing", {}, _without("fc.weight")),
     ("tensor extra is not supported", {}, head_tensors() | {"extra": torch.zeros(1)}),
@@ -263,6 +269,7 @@ def test_a_head_that_does_not_fit_is_refused_in_one_line(
 def test_a_language_model_is_not_taken_for_a_head() -> None:
     assert is_eagle3(SIZES)
     assert is_eagle3({"architectures": ["Eagle3Speculator"]})
+    assert not is_eagle3({"architectures": 3})
     assert not is_eagle3({"architectures": ["LlamaForCausalLM"], "vocab_size": 3})
 
 

@@ -91,7 +91,9 @@ def test_a_file_without_a_prompt_is_refused(tmp_path: Path, text: str) -> None:
         '{"prompt": "x", "split": null}',
         '{"prompt": "half a pair \\ud83d"}',
         "{}",
+        '{"prompt":' * 50_000,
     ],
+    ids=lambda x: x[:40],
 )
 def test_a_line_that_is_no_prompt_is_named_by_its_number(tmp_path: Path, line: str) -> None:
     assert "line 3" in refusal(written(tmp_path, f"fine\n\n{line}\n"))

@@ -114,6 +114,7 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
         {FACTS: np.array(json.dumps({"format": 1, **vars(SOUND.facts), "width": "2"}))},
         "whole numbers",
     ),
+    "nested facts": ({FACTS: np.array("[" * 100_000)}, "expected facts of a recording"),
     "a token short": ({"node_token": SOUND.token[:-1]}, "token has shape"),
     "a probability of another kind": ({"node_conditional": SOUND.parent}, "node_conditional as"),
     "starts beyond the end": ({"tree_start": SOUND.tree_start + 1}, "tree_start does not rise"),

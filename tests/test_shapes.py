@@ -213,6 +213,22 @@ def test_a_window_is_in_force_where_transformers_has_it_in_force(
         assert (set(kinds) == {"sliding_attention"}) == (window is not None)
 
 
+@pytest.mark.parametrize("fields", [{"max_window_layers": x} for x in ("20", -1, 2.5, [3], True)])
+@pytest.mark.parametrize("start", [QWEN, {**QWEN, "architectures": ["Qwen3ForCausalLM"]}])
+def test_a_number_of_window_layers_of_another_kind_is_one_line(
+    start: dict[str, Any], fields: dict[str, Any]
+) -> None:
+    with pytest.raises(ModelError, match=r"^x: max_window_layers must be a positive") as refused:
+        shape_from_config({**start, "use_sliding_window": True, **fields}, "x")
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("types", [3, "sliding_attention", {"0": "sliding_attention"}, True])
+def test_layer_types_of_another_kind_are_one_line(types: Any) -> None:
+    with pytest.raises(ModelError, match=r"^x: layer_types must be a list"):
+        shape_from_config({**MISTRAL, "layer_types": types}, "x")
+
+
 def test_a_window_in_some_layers_only_is_refused() -> None:
     fields = {**QWEN, "use_sliding_window": True, "max_window_layers": 20}
     with pytest.raises(ModelError, match="x: a sliding window in some layers and not in others"):

@@ -239,7 +239,8 @@ def test_a_missing_or_damaged_tokenizer_file_is_one_line(tmp_path: Path, text: s
     assert "\n" not in str(caught.value)
 
 
-def test_damaged_settings_are_one_line(tmp_path: Path) -> None:
-    (copy_tokenizer(tmp_path) / "tokenizer_config.json").write_text("[1, 2")
+@pytest.mark.parametrize("text", ["[1, 2", "[" * 100_000], ids=["cut", "nested"])
+def test_damaged_settings_are_one_line(tmp_path: Path, text: str) -> None:
+    (copy_tokenizer(tmp_path) / "tokenizer_config.json").write_text(text)
     with pytest.raises(ModelError, match=r"tokenizer_config\.json cannot be read as JSON"):
         Tokenizer(tmp_path)

@@ -79,7 +79,7 @@ def _prompt(line: str, number: int, source: str) -> Prompt:
         return Prompt(f"line-{number}", OWN, OWN, line.strip())
     try:
         row = json.loads(line)
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise InputError(f"{source}, line {number}: expected JSON, got: {error}") from error
     fields = {"id": f"line-{number}", "category": OWN, "split": OWN} | row
     values = [fields.get(x) for x in ("id", "category", "split", "prompt")]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from smartprof.errors import ModelError
+from smartprof.models.shape_config import positive_integer
 from smartprof.models.shapes import LLAMA, ModelShape, shape_from_config
 from smartprof.models.unsupported import require_text_model
 
@@ -62,7 +63,7 @@ def default_taps(target: ModelShape) -> tuple[int, ...]:
 
 def is_eagle3(config: Mapping[str, Any]) -> bool:
     """Whether a `config.json` describes an EAGLE-3 head rather than a language model."""
-    listed = " ".join(str(x) for x in config.get("architectures") or [])
+    listed = str(config.get("architectures"))
     return "draft_vocab_size" in config or "eagle3" in listed.lower()
 
 
@@ -76,7 +77,7 @@ def eagle3_shape(config: Mapping[str, Any], name: str, target: ModelShape) -> Ea
     for field in UNSUPPORTED:
         if config.get(field):
             raise ModelError(f"{name}: {field} is not supported: expected a plain EAGLE-3 head")
-    sizes = config.get("transformer_layer_config", config)
+    sizes = _table(config, "transformer_layer_config", name) or config
     layer = shape_from_config({**sizes, "architectures": [LLAMA]}, name)
     if layer.layers != 1:
         raise ModelError(f"{name}: expected an EAGLE-3 head of one layer, got {layer.layers}")
@@ -87,8 +88,8 @@ def eagle3_shape(config: Mapping[str, Any], name: str, target: ModelShape) -> Ea
         )
     return Eagle3Shape(
         layer=layer,
-        target_hidden=config.get("target_hidden_size") or target.hidden,
-        draft_vocab=config.get("draft_vocab_size") or layer.vocab,
+        target_hidden=positive_integer(config, "target_hidden_size", name, target.hidden),
+        draft_vocab=positive_integer(config, "draft_vocab_size", name, layer.vocab),
         taps=_taps(config, name, target),
         norm_before_residual=bool(config.get("norm_before_residual")),
     )
@@ -120,12 +121,20 @@ def random_shape(target: ModelShape) -> Eagle3Shape:
     return eagle3_shape(sizes, f"eagle3-{target.name}", target)
 
 
+def _table(config: Mapping[str, Any], field: str, name: str) -> Mapping[str, Any]:
+    """A part of the config; empty where there is none."""
+    found = config.get(field)
+    if found is not None and not isinstance(found, Mapping):
+        raise ModelError(f"{name}: {field} must be a table, got {found!r}")
+    return found or {}
+
+
 def _taps(config: Mapping[str, Any], name: str, target: ModelShape) -> tuple[int, ...]:
-    nested = config.get("eagle_config") or {}
+    nested = _table(config, "eagle_config", name)
     named = config.get(LAYER_IDS) or nested.get(LAYER_IDS)
     listed = named if isinstance(named, list) else default_taps(target)
     valid = all(isinstance(x, int) and 0 <= x < target.layers for x in listed)
-    if len(set(listed)) != FEATURES or not valid:
+    if not valid or len(set(listed)) != FEATURES:
         raise ModelError(
             f"{name}: expected {FEATURES} different layers of 0 to {target.layers - 1} to read "
             f"from {target.name}, got {list(listed)}: name them as {LAYER_IDS} in config.json"

@@ -32,10 +32,10 @@ def shape_from_config(config: Mapping[str, Any], name: str) -> ModelShape:
     architecture = _architecture(config, name)
     _refuse_unsupported(config, name)
     rope = _rope_parameters(config, name)
-    heads = _integer(config, "num_attention_heads", name)
-    hidden = _integer(config, "hidden_size", name)
-    layers = _integer(config, "num_hidden_layers", name)
-    max_context = _integer(config, "max_position_embeddings", name)
+    heads = positive_integer(config, "num_attention_heads", name)
+    hidden = positive_integer(config, "hidden_size", name)
+    layers = positive_integer(config, "num_hidden_layers", name)
+    max_context = positive_integer(config, "max_position_embeddings", name)
     # Qwen2 has biases without saying so, and none after attention; Mistral has no such option.
     attention_bias = architecture in (LLAMA, QWEN3) and bool(config.get("attention_bias"))
     return ModelShape(
@@ -43,10 +43,12 @@ def shape_from_config(config: Mapping[str, Any], name: str) -> ModelShape:
         layers=layers,
         hidden=hidden,
         heads=heads,
-        kv_heads=_integer(config, "num_key_value_heads", name, default=heads),
-        head_dim=_integer(config, "head_dim", name, default=_head_dim(architecture, hidden, heads)),
-        intermediate=_integer(config, "intermediate_size", name),
-        vocab=_integer(config, "vocab_size", name),
+        kv_heads=positive_integer(config, "num_key_value_heads", name, default=heads),
+        head_dim=positive_integer(
+            config, "head_dim", name, default=_head_dim(architecture, hidden, heads)
+        ),
+        intermediate=positive_integer(config, "intermediate_size", name),
+        vocab=positive_integer(config, "vocab_size", name),
         tied_embeddings=config.get("tie_word_embeddings") is True,
         qkv_bias=architecture == QWEN2 or attention_bias,
         rope_theta=_number(rope, "rope_theta", name, default=DEFAULT_ROPE_THETA),
@@ -76,15 +78,16 @@ def _window(
     if architecture == MISTRAL:
         windowed = [config.get("sliding_window", DEFAULT_WINDOW) is not None] * layers
     elif architecture in (QWEN2, QWEN3) and config.get("use_sliding_window"):
-        first = config.get("max_window_layers")
-        first = QWEN_WINDOW_LAYERS if first is None else first
+        first = _first_windowed(config, name)
         windowed = [index >= first for index in range(layers)]
     types = config.get("layer_types")
     if types is not None and architecture != LLAMA:
+        if not isinstance(types, list):
+            raise ModelError(f"{name}: layer_types must be a list of names, got {types!r}")
         windowed = [x == "sliding_attention" for x in types]
     if not any(windowed):
         return None
-    window = _integer(config, "sliding_window", name, default=DEFAULT_WINDOW)
+    window = positive_integer(config, "sliding_window", name, default=DEFAULT_WINDOW)
     if window >= max_context:
         return None
     if not all(windowed):
@@ -92,6 +95,13 @@ def _window(
             f"{name}: a sliding window in some layers and not in others is not supported"
         )
     return window
+
+
+def _first_windowed(config: Mapping[str, Any], name: str) -> int:
+    """Layers before the first with a window; none is a number, too."""
+    if config.get("max_window_layers") == 0:
+        return 0
+    return positive_integer(config, "max_window_layers", name, default=QWEN_WINDOW_LAYERS)
 
 
 def _architecture(config: Mapping[str, Any], name: str) -> str:
@@ -144,11 +154,14 @@ def _rope_scaling(rope: Mapping[str, Any], name: str) -> RopeScaling | None:
         factor=_number(rope, "factor", name),
         low_freq_factor=_number(rope, "low_freq_factor", name),
         high_freq_factor=_number(rope, "high_freq_factor", name),
-        original_context=_integer(rope, "original_max_position_embeddings", name),
+        original_context=positive_integer(rope, "original_max_position_embeddings", name),
     )
 
 
-def _integer(table: Mapping[str, Any], field: str, name: str, default: int | None = None) -> int:
+def positive_integer(
+    table: Mapping[str, Any], field: str, name: str, default: int | None = None
+) -> int:
+    """A field of a config, or the default where it is absent or null; ModelError for another."""
     value = table.get(field)
     value = default if value is None else value
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:

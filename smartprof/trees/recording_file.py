@@ -91,7 +91,7 @@ def _facts(array: NDArray[Any], path: Path) -> Facts:
         facts = Facts(**values)
         sound = all(isinstance(y, type(getattr(facts, x))) for x, y in values.items())
         numbers = isinstance(facts.width, int) and isinstance(facts.depth, int)
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise InputError(f"{path}: expected facts of a recording, got {error}") from error
     if version != FORMAT:
         raise InputError(f"{path}: expected trace format {FORMAT}, got {version}: record it again")

@@ -75,7 +75,7 @@ def _record(line: str, path: Path, number: int) -> tuple[int, int, float]:
     try:
         value = json.loads(line)
         steps, topk, length = int(value["steps"]), int(value["topk"]), float(value["acc_length"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise InputError(
             f"{path}, line {number}: expected JSON with steps, topk and acc_length as in {WANTED}, "
             f"got {line.strip()[:60]!r}"

@@ -88,7 +88,7 @@ def _from_json(content: str, path: Path) -> Counters:
             _count(value["num_drafts"]),
             tuple(_count(x) for x in value["num_accepted_tokens_per_pos"]),
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{path}: expected JSON such as {JSON_FORM}, got: {error}") from None
 
 
