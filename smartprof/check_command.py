@@ -66,8 +66,8 @@ def recheck_profile(
 ) -> Rechecked:
     """Measure points of the profile again on this device, with its target, dtype and execution.
 
-    Raises ProfileError for a target of another shape, DeviceError where passes cannot run as the
-    profile's did.
+    Raises ProfileError for a target of another shape, DeviceError for a device of another kind, or
+    where passes cannot run as the profile's did.
     """
     from smartprof.calibrate.run import prepare, profile_key
     from smartprof.calibrate.spot_timer import time_spots
@@ -80,6 +80,12 @@ def recheck_profile(
     spots = choose_spots(profile)
     kind = profile.key.device.kind
     device = resolve_device(kind if gpu == "auto" and kind == "cpu" else gpu)
+    if device.kind != kind:
+        raise DeviceError(
+            f"expected a {kind} device to measure on, as in the profile ({profile.key.device.name})"
+            f", got {device.torch_device} ({device.name}): run it where the profile was made, or "
+            "calibrate here"
+        )
     say(describe_device(device, gpu if gpu != "auto" else device.torch_device))
     choice = choose_drafter(drafter, target, profile.drafters)
     model = load_model(target, device, profile.key.dtype)

@@ -352,6 +352,23 @@ def test_on_device_refuses_another_target_than_the_profiles(
     assert "got both" in line
 
 
+@pytest.mark.parametrize("gpu", ["auto", "cpu"])
+def test_a_gpu_s_profile_is_refused_on_a_cpu_before_anything_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpu: str
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("smartprof.models.loading.load_model", lambda *_: pytest.fail("loaded"))
+    found = make_profile(**WIDE)
+    there = found.key.device.model_copy(update={"kind": "cuda", "name": "Fast GPU"})
+    key = found.key.model_copy(update={"device": there})
+    save_profile(found.model_copy(update={"key": key}), tmp_path / "gpu.json")
+    given = ("--target", "shape:tiny-llama", "--on-device", "--gpu", gpu)
+    result = smartprof("check", tmp_path / "gpu.json", *given)
+    assert result.code == 1
+    line = result.err.splitlines()[-1]
+    assert "expected a cuda device to measure on, as in the profile (Fast GPU), got cpu" in line
+
+
 def test_exit_code_is_1_if_anything_fails(tmp_path: Path) -> None:
     save_profile(make_profile(**WIDE), tmp_path / "good.json")
     save_profile(make_profile(drafters=(), **WIDE), tmp_path / "bad.json")
