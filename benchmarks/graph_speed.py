@@ -20,9 +20,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from turns import in_turns, ratio_text
 
-from smartprof.calibrate.synthetic import EvenDrafter, Unpriced, WholeForest, heaps
+from smartprof.calibrate.synthetic import EvenDrafter, Unpriced, heaps
 from smartprof.decode.records import RoundRecord
 from smartprof.decode.requests import Progress, Request
 from smartprof.decode.rounds import Decoder
@@ -33,7 +34,7 @@ from smartprof.models.buckets import aligned_capacity
 from smartprof.models.execution import EAGER, Execution, open_execution
 from smartprof.models.loading import LoadedModel, load_model
 from smartprof.models.runners import CapturePool
-from smartprof.policies.base import Policy
+from smartprof.policies.base import NO_NODES, Cut, Policy, Round
 from smartprof.policies.plain import Plain
 from smartprof.trees.packed import PackedTrees, pack
 
@@ -41,6 +42,21 @@ SIZES = (1, 2, 4, 8, 16, 32, 64)
 ROUND_TOKENS = 16  # of the speculative rounds
 READ_BYTES = {"cpu": 256 << 20, "cuda": 2 << 30}
 BAR_FLOOR, BAR_REST = 0.85, 0.10
+
+
+class WholeForest(Policy):
+    """Expands the roots once and verifies all there is: a round of known size."""
+
+    name = "whole-forest"
+
+    def grow(self, round: Round) -> NDArray[np.int64]:
+        """The roots, once."""
+        return round.forest.frontier if round.forest.size == round.forest.num_requests else NO_NODES
+
+    def cut(self, round: Round) -> Cut:
+        """Every node."""
+        nodes = np.arange(round.forest.num_requests, round.forest.size)
+        return Cut(nodes, round.forest.size)
 
 
 def opened(model: LoadedModel) -> Execution:

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from smartprof.drafters.base import Drafter
 from smartprof.errors import InputError
-from smartprof.policies.base import NO_NODES, Cut, Policy, Round
 from smartprof.policies.ranking import rank_within
 from smartprof.profile.envelope import Envelope
 from smartprof.trees.forest import Children, Forest
@@ -63,21 +62,6 @@ class EvenDrafter(Drafter):
         token = place // len(nodes)
         share = len(nodes) / (count + len(nodes))
         return Children.checked(nodes[place % len(nodes)], token, np.full(count, share))
-
-
-class WholeForest(Policy):
-    """Expands the roots once and verifies all there is: a round of known size."""
-
-    name = "whole-forest"
-
-    def grow(self, round: Round) -> NDArray[np.int64]:
-        """The roots, once."""
-        return round.forest.frontier if round.forest.size == round.forest.num_requests else NO_NODES
-
-    def cut(self, round: Round) -> Cut:
-        """Every node."""
-        nodes = np.arange(round.forest.num_requests, round.forest.size)
-        return Cut(nodes, round.forest.size)
 
 
 class WidenedDrafter(Drafter):
