@@ -98,8 +98,8 @@ class Target:
     ) -> NDArray[np.int64]:
         """The target's own next token after every tree node: int64 [M].
 
-        context_lens: int64 [B]; `pad_to` >= M tokens are really run, or more if that is faster on
-        this processor. choose: takes the logits of the M nodes.
+        context_lens: int64 [B]. pad_to: tokens that are really run, M at least; captured passes
+        run as many as the next larger one has. choose: takes the logits of the M nodes.
         """
         logits = self._logits(trees, context_lens, pad_to)
         return choose(logits[: len(trees.token)]).cpu().numpy()
