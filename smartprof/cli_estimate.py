@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from smartprof.console import Force, err, integers, out
+from smartprof.console import Force, err, integers, out, print_table
 from smartprof.errors import InputError
 
 UNLIMITED = 10**15  # bytes, where only verify passes are held against measured ones
@@ -152,7 +152,7 @@ def _hold_against(wanted: _Wanted, shares: Any, against: str) -> None:
     machine = wanted.machine(shares, profile.key.device.name, UNLIMITED)
     errors = verify_errors(machine, profile)
     _print_line(f"{target_of(profile).name} on {machine.name}: {machine.note}")
-    out.print(errors_table(errors))
+    print_table(errors_table(errors))
     _print_line(
         f"verify: median error {errors.median_abs_pct:.1f} % over {len(errors.signed_pct)} "
         "measured points"
