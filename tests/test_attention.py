@@ -70,7 +70,7 @@ def _by_hand(
             seen = {slot: position for slot, position in seen.items() if position >= oldest}
         entries = request * cache.columns + np.array(sorted(seen))
         for head in range(query.shape[1]):
-            keys, values = cache.data[0, :, head // GROUP, entries]
+            keys, values = cache.data[0, :, head % SHAPE.kv_heads, entries]
             weight = torch.softmax(keys @ query[index, head] / SHAPE.head_dim**0.5, 0)
             out[index, head] = (weight @ values).numpy()
     return out
