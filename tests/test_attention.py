@@ -151,6 +151,12 @@ def test_requests_of_similar_length_share_a_call_and_no_pairing_is_cheaper() -> 
     assert found == min(costs.seconds(x, counts, extent) for x in pairings)
 
 
+def test_requests_of_equal_length_share_calls_by_width() -> None:
+    counts, extent = np.array([1, 8, 2, 7]), np.array([40, 40, 40, 40])
+    groups = group_requests(counts, extent, PAIRS.costs)
+    assert [x.tolist() for x in groups] == [[0, 2], [1, 3]]
+
+
 def test_calls_are_split_only_where_that_saves_more_than_the_calls_cost() -> None:
     counts, extent = np.array([1, 1, 1, 1]), np.array([10, 10, 20, 20])  # 20 slots to be saved
     for call, groups in ((19.0, 2), (21.0, 1)):
