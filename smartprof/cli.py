@@ -15,7 +15,7 @@ from smartprof.cli_estimate import register as register_estimate
 from smartprof.cli_plan import register as register_plan
 from smartprof.cli_profiles import register as register_profiles
 from smartprof.cli_simulate import register as register_simulate
-from smartprof.console import Force, command_line, err, integers, out
+from smartprof.console import Force, command_line, err, integers, out, print_table
 from smartprof.errors import SmartprofError
 
 INTERRUPTED = 130  # exit code
@@ -65,6 +65,16 @@ def run() -> None:
         app()
     except SmartprofError as error:
         err.print(f"smartprof: {' '.join(str(error).split())}", style="red", soft_wrap=True)
+        sys.exit(1)
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        err.print(
+            "smartprof: this command runs models, expected torch, which is not installed: "
+            "`pip install torch`; what reads profiles works without it",
+            style="red",
+            soft_wrap=True,
+        )
         sys.exit(1)
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":  # torch's; not imported for this alone
@@ -122,7 +132,7 @@ def device(gpu: Gpu = "auto") -> None:
 
     found = resolve_device(gpu)
     out.print(describe_device(found, gpu), soft_wrap=True)
-    out.print(device_table(found, software_key()))
+    print_table(device_table(found, software_key()))
 
 
 @app.command()
@@ -133,7 +143,7 @@ def calibrate(
     drafter: DrafterName = "auto",
     mode: Annotated[str, typer.Option(help="quick or full.")] = "quick",
     budget: Annotated[
-        float | None, typer.Option(help="Seconds of measuring; default by mode.")
+        float | None, typer.Option(min=0, help="Seconds of measuring; default by mode.")
     ] = None,
     repeat: Annotated[
         int, typer.Option(min=1, max=2, help="Sweeps; 2 tells how far they differ.")
@@ -164,6 +174,7 @@ def calibrate(
 ) -> None:
     """Measure this device and write its profile."""
     from smartprof.calibrate.journal import sole_writer
+    from smartprof.calibrate.plan import find_mode
     from smartprof.calibrate.run import journal_path, open_journal, prepare
     from smartprof.calibrate.run import run as measure
     from smartprof.calibrate.slicing import load_for_timing
@@ -175,6 +186,7 @@ def calibrate(
 
     if not dry_run:
         require_writable(path, force)
+    find_mode(mode)  # before anything is loaded
     choice = choose_drafter(drafter, target)
     found = resolve_device(gpu)
     choose_execution(execution, found.kind)
@@ -275,8 +287,8 @@ def policies() -> None:
     from smartprof.report.tables import options_table, policies_table
 
     known = list(POLICIES.values())
-    out.print(policies_table(known))
-    out.print(options_table(known))
+    print_table(policies_table(known))
+    print_table(options_table(known))
 
 
 @app.command()
@@ -410,7 +422,7 @@ def _print_forecast(calibration: Any) -> None:
     model, plan = calibration.model, calibration.plan
     shape, element_bytes = model.source.shape, model.transformer.dtype.itemsize
     rows = forecast(plan, shape, element_bytes, RATES[calibration.device.kind])
-    out.print(forecast_table(rows))
+    print_table(forecast_table(rows))
     for line in forecast_lines(plan, rows, calibration.total_seconds):
         out.print(line, soft_wrap=True)
 
@@ -455,12 +467,12 @@ def _print_profile(profile: Any, as_json: bool, path: Path) -> None:
         f"{profile.provenance.kind} {profile.created}",
         soft_wrap=True,
     )
-    out.print(verify_table(profile))
-    for name in profile.drafters:
-        out.print(other_table(profile, name))
+    print_table(verify_table(profile))
+    print_table(other_table(profile))
     for sentence in knee_sentences(profile):
         out.print(sentence, soft_wrap=True)
-    out.print(quality_table(profile))
+    if profile.quality.held_out.count:
+        print_table(quality_table(profile))
     for sentence in quality_sentences(profile):
         out.print(sentence, soft_wrap=True)
     for warning in profile.quality.warnings:
@@ -470,9 +482,9 @@ def _print_profile(profile: Any, as_json: bool, path: Path) -> None:
 def _print_decode(report: Any, show_text: bool) -> None:
     from smartprof.report.tables import calibration_table, runs_table
 
-    out.print(runs_table(report.runs, report.heading, report.sampling))
+    print_table(runs_table(report.runs, report.heading, report.sampling))
     if any(x.verified_nodes for x in report.runs):
-        out.print(calibration_table(report.runs))
+        print_table(calibration_table(report.runs))
     if not show_text:
         return
     for lane in report.lanes:

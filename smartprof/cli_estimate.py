@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from smartprof.console import Force, command_line, err, integers, out, print_line
+from smartprof.console import Force, command_line, err, integers, print_line, print_table
 from smartprof.errors import InputError
 
 UNLIMITED = 10**15  # bytes, where only verify passes are held against measured ones
@@ -157,7 +157,7 @@ def _hold_against(wanted: _Wanted, shares: Any, against: str) -> None:
     machine = wanted.machine(shares, profile.key.device.name, UNLIMITED)
     errors = verify_errors(machine, profile)
     print_line(f"{target_of(profile).name} on {machine.name}: {machine.note}")
-    out.print(errors_table(errors))
+    print_table(errors_table(errors))
     print_line(
         f"verify: median error {errors.median_abs_pct:.1f} % over {len(errors.signed_pct)} "
         "measured points"

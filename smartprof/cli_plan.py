@@ -7,7 +7,15 @@ from typing import Annotated, Any
 
 import typer
 
-from smartprof.console import Force, JsonPath, ProfileName, err, integers, out, print_line
+from smartprof.console import (
+    Force,
+    JsonPath,
+    ProfileName,
+    err,
+    integers,
+    print_line,
+    print_table,
+)
 from smartprof.errors import InputError
 
 AcceptanceText = Annotated[
@@ -188,7 +196,7 @@ def _print_plan(costs: Any, made: Any, explain: Any) -> None:
         cell = next(x for x in made.cells if x.batch == explain[0])
         lines = explanation(cell, uncertain(made, analytic))
     else:
-        out.print(plan_table(made, analytic))
+        print_table(plan_table(made, analytic))
         lines = stop_sentences(made)
     for line in (*lines, *made.acceptance.remarks):
         print_line(line)

@@ -7,7 +7,15 @@ from typing import Annotated, Any
 
 import typer
 
-from smartprof.console import Force, JsonPath, command_line, err, integers, out, print_line
+from smartprof.console import (
+    Force,
+    JsonPath,
+    command_line,
+    err,
+    integers,
+    print_line,
+    print_table,
+)
 from smartprof.errors import InputError
 
 ProfileArgument = Annotated[
@@ -245,9 +253,9 @@ def _print_comparison(found: Any) -> None:
     for line in comparison_lines(found):
         print_line(line)
     if found.regions:
-        out.print(regions_table(found.regions))
+        print_table(regions_table(found.regions))
     else:
         print_line("seconds: nothing compared, no point lies in both domains")
     if any(x.changes for x in found.decisions):
-        out.print(decisions_table(found.decisions))
+        print_table(decisions_table(found.decisions))
     print_line(decisions_sentence(found.decisions))

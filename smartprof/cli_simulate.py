@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from smartprof.console import Force, JsonPath, ProfileName, err, integers, out
+from smartprof.console import Force, JsonPath, ProfileName, err, integers, print_table
 
 
 def register(app: typer.Typer) -> None:
@@ -70,7 +70,7 @@ def simulate(
         force=force,
     )
     report = simulate_report(request, lambda text: err.print(text, soft_wrap=True))
-    out.print(simulated_table(report.runs, report.heading))
+    print_table(simulated_table(report.runs, report.heading))
     if json_path:
         write_json(report.content, json_path)
     if plot:

@@ -27,7 +27,7 @@ from smartprof.models.loading import load_model
 from smartprof.models.tokenizer import Tokenizer
 from smartprof.models.transformer import Transformer
 from smartprof.policies.table import POLICIES, make_policy
-from smartprof.profile.acceptance import AcceptanceFile
+from smartprof.profile.acceptance import AcceptanceFile, load_acceptance
 from smartprof.profile.cost import CostModel
 from smartprof.profile.files import checksum, find_profile, load_profile
 from smartprof.profile.keys import KeyMatch, compare_keys
@@ -112,6 +112,8 @@ def decode_report(
     choice = choose_drafter(request.drafter, request.target, profile.drafters)
     costs = CostModel(profile, choice.kind)
     prompts = _prompts(request)
+    if request.acceptance.start is not None:
+        load_acceptance(request.acceptance.start)  # a damaged one is refused before the model loads
     device = resolve_device(request.gpu)
     choose_execution(request.execution, device.kind)
     say(describe_device(device, request.gpu))

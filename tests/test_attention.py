@@ -70,7 +70,7 @@ def _by_hand(
             seen = {slot: position for slot, position in seen.items() if position >= oldest}
         entries = request * cache.columns + np.array(sorted(seen))
         for head in range(query.shape[1]):
-            keys, values = cache.data[0, :, head // GROUP, entries]
+            keys, values = cache.data[0, :, head % SHAPE.kv_heads, entries]
             weight = torch.softmax(keys @ query[index, head] / SHAPE.head_dim**0.5, 0)
             out[index, head] = (weight @ values).numpy()
     return out
@@ -149,6 +149,12 @@ def test_requests_of_similar_length_share_a_call_and_no_pairing_is_cheaper() -> 
         if all(len(x) == 2 for x in parts)
     ]
     assert found == min(costs.seconds(x, counts, extent) for x in pairings)
+
+
+def test_requests_of_equal_length_share_calls_by_width() -> None:
+    counts, extent = np.array([1, 8, 2, 7]), np.array([40, 40, 40, 40])
+    groups = group_requests(counts, extent, PAIRS.costs)
+    assert [x.tolist() for x in groups] == [[0, 2], [1, 3]]
 
 
 def test_calls_are_split_only_where_that_saves_more_than_the_calls_cost() -> None:

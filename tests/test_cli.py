@@ -19,11 +19,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from smartprof import __version__, cli, commands, device
 from smartprof.calibrate import schedule
 from smartprof.calibrate.journal import sole_writer
 from smartprof.calibrate.run import journal_path
+from smartprof.console import print_table
 from smartprof.drafters.table import EXPECTED
 from smartprof.models import execution
 from smartprof.models.execution import Execution
@@ -31,7 +33,8 @@ from smartprof.models.runners import CapturePool
 from smartprof.policies.options import list_options
 from smartprof.policies.table import POLICIES
 from smartprof.profile.canonical import checksum
-from smartprof.profile.files import load_profile, save_profile
+from smartprof.profile.files import find_profile, load_profile, save_profile
+from smartprof.report.tables import verify_table
 from tests.profiles import make_profile
 from tests.tiny_model import MAX_CONTEXT, byte_tokenizer, write_tiny_model
 
@@ -221,7 +224,8 @@ def test_show_prints_a_profile_that_holds_no_measured_quality(tmp_path: Path) ->
     save_profile(make_profile(), tmp_path / "p.json")
     result = smartprof("show", tmp_path / "p.json")
     assert (result.code, result.err) == (0, "")
-    assert "(noise floor -)" in " ".join(result.out.split())
+    assert "measured 0 shapes" in result.out
+    assert "held-out error" not in result.out  # of no passes
 
 
 def test_predict_returns_an_anchor_exactly_and_names_the_tier(place: Place) -> None:
@@ -920,6 +924,8 @@ def test_an_unknown_drafter_is_refused(place: Place) -> None:
     assert refused(place.folder, *place.decode("--drafter", "lm")) == expected
     out = place.folder / "n.json"
     assert refused(place.folder, *place.calibrate(out, "--drafter", "lm")) == expected
+    for text in ("nowhere", "lm:nowhere", "hybrid:nowhere"):
+        assert "no model 'nowhere'" in refused(place.folder, *place.decode("--drafter", text))
 
 
 def test_a_model_without_a_tokenizer_is_refused_for_text(place: Place) -> None:
@@ -1009,6 +1015,7 @@ def test_a_csv_that_is_not_there_or_not_text_is_refused(place: Place) -> None:
         ("decode", "--profile", "p.json", "--nope"),
         ("decode", "--profile", "p.json", "--max-new-tokens", "0"),
         ("calibrate", "--budget", "long"),
+        ("calibrate", "--budget", "-1"),
         ("show",),
         ("predict", "p.json", "--batch", "one"),
         ("nonsense",),
@@ -1024,6 +1031,29 @@ def test_wrong_usage_exits_with_two_and_prints_no_traceback(arguments: tuple[str
 
 def test_the_version_is_printed_alone() -> None:
     assert smartprof("--version") == Result(0, f"smartprof {__version__}\n", "")
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_no_figure_is_cut_short_on_a_narrow_terminal(width: int) -> None:
+    console = Console(width=width, file=io.StringIO())
+    print_table(verify_table(load_profile(find_profile("xeon-2t-smollm2.json"))), console)
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "\N{HORIZONTAL ELLIPSIS}" not in shown
+    assert "free 10 %" in shown and "30.6*" in shown
+
+
+def test_a_name_between_colons_is_no_emoji(tmp_path: Path) -> None:
+    save_profile(make_profile(), tmp_path / "p.json")
+    given = ("plan", "--profile", tmp_path / "p.json", "--acceptance", "length:x")
+    assert refused(tmp_path, *given).startswith("length:x: expected ACCEPTED/DRAFTED")
+
+
+def test_show_names_plain_decoding_and_overhead_once_beside_all_drafters() -> None:
+    shown = smartprof("show", "xeon-2t-smollm2.json").out
+    assert [shown.count(x) for x in ("plain_decode", "round_overhead")] == [2, 2]  # two ends
+    lines = [x.split() for x in shown.splitlines() if x.split()[:1] == ["plain_decode"]]
+    assert [x[1] for x in lines] == ["1", "16"]
+    assert "draft_step (ngram)" in shown and "draft_step (hybrid)" in shown
 
 
 def test_names_with_square_brackets_are_printed_as_they_are(tmp_path: Path) -> None:

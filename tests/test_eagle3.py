@@ -203,7 +203,10 @@ def test_the_other_spellings_of_a_checkpoint_load_the_same_head(
     heads = [load(write_head(tmp_path / "plain"), model)]
     heads.append(load(write_head(tmp_path / "other", nested, renamed), model))
     tokens = np.random.default_rng(2).integers(0, TARGET.vocab, 12).tolist()
-    assert drafted(heads[0], model, tokens) == drafted(heads[1], model, tokens)
+    one, other = (drafted(x, model, tokens) for x in heads)
+    assert [x for x, _ in one] == [x for x, _ in other]
+    # Not bit by bit: where a tensor begins in memory may change the order of its sums.
+    assert [x for _, x in one] == pytest.approx([x for _, x in other], rel=1e-5)
 
 
 class Payload:

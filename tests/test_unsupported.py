@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +96,30 @@ def test_older_eagle_heads_are_called_so_however_they_are_named(
     config_folder(folder, OLD_HEAD | {"vocab_size": target.source.shape.vocab})
     with pytest.raises(ModelError) as caught:
         drafter_maker(choose_drafter(spelling.format(folder), model), target)
+    assert "EAGLE-1 and EAGLE-2 heads are not supported" in one_line(caught)
+
+
+@pytest.mark.parametrize("as_bin", [False, True], ids=["safetensors", "bin"])
+@pytest.mark.parametrize("spelling", ["{}", "hybrid:{}", "eagle3:{}"])
+def test_an_older_head_by_its_hub_id_is_called_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spelling: str, as_bin: bool
+) -> None:
+    """Only what was asked for is there, as after a download."""
+    model = str(write_tiny_model(tmp_path / "model", layers=7))
+    target = load_model(model, resolve_device("cpu"))
+    head = write_head(tmp_path / "head", {}, old_tensors(), as_bin)
+    config_folder(head, OLD_HEAD | {"vocab_size": target.source.shape.vocab})
+    cache = tmp_path / "cache"
+    cache.mkdir()
+
+    def download(_: str, patterns: Sequence[str]) -> Path:
+        for path in (y for x in patterns for y in head.glob(x)):
+            shutil.copy(path, cache)
+        return cache
+
+    monkeypatch.setattr("smartprof.drafters.table.resolve_hub", download)
+    with pytest.raises(ModelError) as caught:
+        drafter_maker(choose_drafter(spelling.format("someone/head"), model), target)
     assert "EAGLE-1 and EAGLE-2 heads are not supported" in one_line(caught)
 
 

@@ -64,6 +64,15 @@ def test_a_command_works_where_torch_is_not_installed(
     assert written == wanted - {"epyc-2t-smollm2.json", "xeon-2t-smollm2.json"}
 
 
+@pytest.mark.parametrize("command", ["device", "calibrate", "decode"])
+def test_a_command_that_needs_torch_says_so_in_one_line(command: str, tmp_path: Path) -> None:
+    given = {"calibrate": ("--out", tmp_path / "p.json"), "decode": PROFILE}.get(command, ())
+    run = without_torch(command, *given)
+    assert run.returncode == 1
+    assert "expected torch, which is not installed" in run.stderr
+    assert run.stderr.count("\n") == 1 and not list(tmp_path.iterdir())
+
+
 def test_from_profile_to_an_engines_file_as_a_library(tmp_path: Path) -> None:
     """What an engine in Python would do, without the command and without torch."""
     code = (
@@ -92,4 +101,4 @@ print(find_exporter("vllm").export(request).content)
 def test_what_needs_torch_would_be_noticed() -> None:
     run = without_torch("decode", *PROFILE, "--target", "shape:tiny-llama")
     assert run.returncode != 0
-    assert "No module named 'torch'" in run.stderr
+    assert "expected torch, which is not installed" in run.stderr

@@ -138,7 +138,7 @@ def make_plan(
     of some of them, the smallest if not all have room; without any, both sides of `tiles`.
     Raises InputError when not even the smallest shape fits.
     """
-    chosen = _find_mode(mode)
+    chosen = find_mode(mode)
     needed = {
         x: longest_context(chosen.batches[-1], x) + chosen.top + GROWN for x in chosen.contexts
     }
@@ -168,7 +168,8 @@ def make_plan(
     return Plan(chosen, tuple(fitted), held_out, (*skipped, *fits.skipped), fresh, boundaries)
 
 
-def _find_mode(name: str) -> Mode:
+def find_mode(name: str) -> Mode:
+    """A mode by its name. Raises InputError for one that nobody knows."""
     if name not in MODES:
         raise InputError(f"expected --mode {' or '.join(MODES)}, got {name!r}")
     return MODES[name]

@@ -112,17 +112,16 @@ class Target:
     @torch.inference_mode()
     def keep(self, trees: PackedTrees, accepted: Accepted, context_lens: NDArray[np.int64]) -> None:
         """Move the cache entries of accepted nodes behind the root, in order, in every layer."""
-        sources, targets = [], []
-        for row, path in enumerate(accepted.paths):
-            slots = trees.slot[path]
-            wanted = np.arange(1, len(path) + 1)
-            start = row * self.cache.columns + context_lens[row] - 1
-            moved = slots != wanted
-            sources.append(start + slots[moved])
-            targets.append(start + wanted[moved])
-        source = np.concatenate(sources)
-        if source.size:
-            self.cache.move(*send([source, np.concatenate(targets)], self.cache.device))
+        path = np.concatenate(accepted.paths)
+        lengths = accepted.lengths
+        place = 1 + np.arange(len(path)) - np.repeat(lengths.cumsum() - lengths, lengths)
+        moved = trees.slot[path] != place
+        path, place = path[moved], place[moved]
+        if path.size:
+            request = trees.request[path]
+            start = request * self.cache.columns + context_lens[request] - 1
+            entries = [start + trees.slot[path], start + place]
+            self.cache.move(*send(entries, self.cache.device))
 
     def _logits(
         self, trees: PackedTrees, context_lens: NDArray[np.int64], pad_to: int

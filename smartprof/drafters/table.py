@@ -21,7 +21,7 @@ from smartprof.models.eagle3_config import eagle3_shape, is_eagle3
 from smartprof.models.hub import is_hub_id, resolve_hub
 from smartprof.models.json_files import read_json
 from smartprof.models.named_heads import head_for
-from smartprof.models.unsupported import holds_head
+from smartprof.models.unsupported import holds_head, one_layer
 
 if TYPE_CHECKING:
     from smartprof.drafters.model_drafter import ModelDrafter
@@ -130,11 +130,22 @@ def _network(kind: str, source: str) -> tuple[str, Path | None]:
     from_hub = not os.path.exists(path) and is_hub_id(source)
     if from_hub and kind != LM:  # the weights of a language model would be fetched in vain
         path = resolve_hub(source, (CONFIG_FILE,))
+        if one_layer(read_json(path / CONFIG_FILE)):  # a head of any kind: the weights tell
+            path = resolve_hub(source, HEAD_FILES)
     if kind == EAGLE3 and not os.path.isdir(path):
         raise InputError(f"{source}: expected a head's directory or Hub id, found nothing there")
     if not os.path.isdir(path) or not (kind == EAGLE3 or _is_head(path)):
+        if not os.path.exists(path) and not is_hub_id(source):
+            _require_model(source)
         return LM, None
     return EAGLE3, resolve_hub(source, HEAD_FILES) if from_hub else path
+
+
+def _require_model(name: str) -> None:
+    """Raise ModelError for a name that leads nowhere, before anything is loaded."""
+    from smartprof.models.weights import resolve_target
+
+    resolve_target(name)
 
 
 def _is_head(folder: Path) -> bool:

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from smartprof.models.attention import interleave_heads
 from smartprof.models.cache import KVCache
 from smartprof.models.inputs import PackedInput
 from smartprof.models.packing import Linear
@@ -93,11 +94,11 @@ class Block:
 def build_block(shape: ModelShape, weights: dict[str, Tensor], prefix: str) -> Block:
     """One block; its tensors leave `weights`, so that no second copy outlives the joining."""
     attn, mlp = prefix + "self_attn.", prefix + "mlp."
-    query = pair_neighbours(weights.pop(attn + "q_proj.weight"), shape.heads)
+    query = _query_rows(weights.pop(attn + "q_proj.weight"), shape)
     key = pair_neighbours(weights.pop(attn + "k_proj.weight"), shape.kv_heads)
     bias = None
     if shape.qkv_bias:
-        query_bias = pair_neighbours(weights.pop(attn + "q_proj.bias"), shape.heads)
+        query_bias = _query_rows(weights.pop(attn + "q_proj.bias"), shape)
         key_bias = pair_neighbours(weights.pop(attn + "k_proj.bias"), shape.kv_heads)
         bias = torch.cat([query_bias, key_bias, weights.pop(attn + "v_proj.bias")])
     head_norm = None
@@ -115,13 +116,21 @@ def build_block(shape: ModelShape, weights: dict[str, Tensor], prefix: str) -> B
         qkv=Linear(qkv, bias),
         head_norm=head_norm,
         out=Linear(
-            weights.pop(attn + "o_proj.weight"),
+            interleave_heads(
+                weights.pop(attn + "o_proj.weight"), shape.kv_heads, shape.head_dim, dim=1
+            ),
             weights.pop(attn + "o_proj.bias") if shape.out_bias else None,
         ),
         post_norm=_norm_before(gate_up, post_norm, shape.norm_eps),
         gate_up=Linear(gate_up),
         down=Linear(weights.pop(mlp + "down_proj.weight")),
     )
+
+
+def _query_rows(weight: Tensor, shape: ModelShape) -> Tensor:
+    """Rows [heads * head_dim, ...] in the orders of rotation and attention."""
+    paired = pair_neighbours(weight, shape.heads)
+    return interleave_heads(paired, shape.kv_heads, shape.head_dim)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,10 @@ from numpy.typing import NDArray
 Groups = Sequence[NDArray[np.int64]]
 
 
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
 @dataclass(frozen=True)
 class CallCosts:
     """Seconds of attention calls over rows of a kind: per call, key slot, and token and key."""
@@ -24,11 +28,10 @@ class CallCosts:
     slot_seconds: float
     pair_seconds: float
 
-    def seconds(self, requests: int, width: int, extent: int) -> float:
-        """One call over so many requests of `width` tokens that see `extent` slots each."""
-        return self.call_seconds + requests * extent * (
-            self.slot_seconds + width * self.pair_seconds
-        )
+    def seconds(self, requests: Ints, width: Ints, extent: Ints) -> Floats:
+        """Calls over so many requests of `width` tokens that see `extent` slots each, int64 [k]."""
+        each = self.slot_seconds + width * self.pair_seconds
+        return self.call_seconds + requests * extent * each
 
 
 @dataclass(frozen=True)
@@ -38,31 +41,36 @@ class AttentionCosts:
     alone: CallCosts
     together: CallCosts
 
-    def seconds(
-        self, groups: Groups, counts: NDArray[np.int64], extent: NDArray[np.int64]
-    ) -> float:
+    def seconds(self, groups: Groups, counts: Ints, extent: Ints) -> float:
         """All calls of one layer; counts, extent: int64 [R], tokens and slots by request."""
-        return sum(
-            (self.alone if len(x) == 1 else self.together).seconds(
-                len(x), int(counts[x].max()), int(extent[x].max())
-            )
-            for x in groups
+        order, sizes = np.concatenate(groups), np.array([len(x) for x in groups])
+        start = sizes.cumsum() - sizes
+        calls = (
+            sizes,
+            np.maximum.reduceat(counts[order], start),
+            np.maximum.reduceat(extent[order], start),
         )
+        each = np.where(sizes == 1, self.alone.seconds(*calls), self.together.seconds(*calls))
+        return float(each.sum())
 
 
-def group_requests(
-    counts: NDArray[np.int64], extent: NDArray[np.int64], costs: AttentionCosts | None
-) -> Groups:
-    """The cheapest of: one call for all, pairs of similar extent, a call each.
+def group_requests(counts: Ints, extent: Ints, costs: AttentionCosts | None) -> Groups:
+    """The cheapest of: one call for all, a call each, and pairs of similar extent or width.
 
-    counts, extent: int64 [R]. Returns the requests of each call, ascending. A request without
-    tokens is in no call, unless all share one. Without costs, all share one.
+    counts, extent: int64 [R], tokens and slots by request. Returns the requests of each call,
+    ascending. A request without tokens is in no call, unless all share one. Without costs, all
+    share one.
     """
     together = [np.arange(len(counts))]
     if costs is None or len(counts) == 1:
         return together
-    order = extent.argsort(kind="stable")
-    order = order[counts[order] > 0]
-    pairs = [np.sort(order[x : x + 2]) for x in range(0, len(order), 2)]
-    each = [order[x : x + 1] for x in range(len(order))]
-    return min((together, pairs, each), key=lambda x: costs.seconds(x, counts, extent))
+    present = counts.nonzero()[0]
+    each = [present[x : x + 1] for x in range(len(present))]
+    pairs = [_pairs(present, x) for x in (extent, counts)]
+    return min((together, each, *pairs), key=lambda x: costs.seconds(x, counts, extent))
+
+
+def _pairs(requests: Ints, size: Ints) -> Groups:
+    """Requests [k] in twos, those of similar size [R] together; one is left alone if k is odd."""
+    order = requests[size[requests].argsort(kind="stable")]
+    return [np.sort(order[x : x + 2]) for x in range(0, len(order), 2)]

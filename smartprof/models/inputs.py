@@ -182,9 +182,10 @@ def packed_input(cache: KVCache, tokens: Tokens, layout: InputLayout, pad_to: in
 
 
 def _maps(tokens: Tokens, places: Places, spare: int) -> list[NDArray[np.int64]]:
-    """Gather and scatter of an attention plan; none if every token is in its place."""
+    """Gather and scatter of an attention plan; none for one call with every token in its place."""
     scatter = places.scatter(tokens)
-    if not spare and np.array_equal(scatter, np.arange(places.stops[-1])):
+    one = len(places.groups) == 1
+    if one and not spare and np.array_equal(scatter, np.arange(places.stops[-1])):
         return []
     return [places.gather(tokens), _padded(scatter, spare, 0)]
 
@@ -197,30 +198,26 @@ def _plan(
     places: Places,
     maps: Sequence[Tensor],
 ) -> AttentionPlan:
+    """visible: bool [R, width, kv_len]."""
+    added = None if visible.all() else _additive(visible, cache)
     parts = []
     for members in places.groups:
-        width = int(places.width[members[0]])
-        seen = visible[members, :width, : int(tokens.extent[members].max())]
-        parts.append(_part(cache, tokens.first_row, seen, group, members))
+        start, stop = int(members[0]), int(members[-1]) + 1
+        step = int(members[1]) - start if len(members) > 1 else 1
+        width, kv_len = int(places.width[start]), int(tokens.extent[members].max())
+        seen = (slice(start, stop, step), slice(width), slice(kv_len))
+        mask = None if added is None or visible[seen].all() else folded_mask(added[seen], group)
+        rows = slice(tokens.first_row + start, tokens.first_row + stop, step)
+        parts.append(PaddedAttention(rows, kv_len, width, mask))
     if len(parts) == 1:
         return replace(parts[0], gather=maps[0], scatter=maps[1]) if maps else parts[0]
-    gather, scatter = maps or (None, None)
-    return GroupedAttention(parts, places.stops, gather, scatter)
-
-
-def _part(
-    cache: KVCache,
-    first_row: int,
-    visible: NDArray[np.bool_],
-    group: int,
-    members: NDArray[np.int64],
-) -> PaddedAttention:
-    """One call for requests in equal steps through the cache; visible: bool [R, width, kv_len]."""
-    _, width, kv_len = visible.shape
-    step = int(members[1] - members[0]) if len(members) > 1 else 1
-    rows = slice(first_row + int(members[0]), first_row + int(members[-1]) + 1, step)
-    mask = None if visible.all() else _additive(visible, group, cache).unsqueeze(1)
-    return PaddedAttention(rows, kv_len, width, mask)
+    size = cache.data.shape[-1]
+    buffer = cache.data.new_empty(places.stops[-1], cache.kv_heads * group, size)
+    folded = [
+        part.folded(buffer[start:stop], cache.kv_heads)
+        for part, start, stop in zip(parts, (0, *places.stops), places.stops, strict=False)
+    ]
+    return GroupedAttention(parts, buffer, folded, *maps)
 
 
 def _visible(tokens: Tokens, window: int | None, kv_len: int) -> NDArray[np.bool_]:
@@ -243,11 +240,18 @@ def _visible(tokens: Tokens, window: int | None, kv_len: int) -> NDArray[np.bool
     return visible
 
 
-def _additive(visible: NDArray[np.bool_], group: int, cache: KVCache) -> Tensor:
-    """Boolean [R, width, kv_len] to additive [R, width * group, kv_len]."""
-    mask = torch.from_numpy(visible).to(cache.device).repeat_interleave(group, dim=1)
-    added = torch.zeros(mask.shape, dtype=cache.data.dtype, device=mask.device)
-    return added.masked_fill_(~mask, HIDDEN)
+def _additive(visible: NDArray[np.bool_], cache: KVCache) -> Tensor:
+    """Boolean [R, width, kv_len] to what is added to scores."""
+    hidden = torch.from_numpy(~visible).to(cache.device)
+    added = torch.zeros(hidden.shape, dtype=cache.data.dtype, device=hidden.device)
+    return added.masked_fill_(hidden, HIDDEN)
+
+
+def folded_mask(added: Tensor, group: int) -> Tensor:
+    """Additive mask [R, width, kv_len] to [R, 1, width * group, kv_len]."""
+    rows, width, kv_len = added.shape
+    grouped = added.unsqueeze(2).expand(-1, -1, group, -1)
+    return grouped.reshape(rows, 1, width * group, kv_len)
 
 
 def _padded(values: NDArray[np.int64], spare: int, fill: int) -> NDArray[np.int64]:

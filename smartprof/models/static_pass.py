@@ -19,7 +19,14 @@ from smartprof.models.attention import PaddedAttention
 from smartprof.models.backends import attention_backends
 from smartprof.models.buckets import Bucket
 from smartprof.models.cache import KVCache
-from smartprof.models.inputs import HIDDEN, InputLayout, PackedInput, Places, Tokens
+from smartprof.models.inputs import (
+    HIDDEN,
+    InputLayout,
+    PackedInput,
+    Places,
+    Tokens,
+    folded_mask,
+)
 
 # What runs over the tokens of one pass; every result has them first, [M, ...]. Its other inputs
 # must stay at their addresses, and running it twice must leave the state that running it once does.
@@ -109,7 +116,7 @@ class StaticInputs:
 
         A slot before the committed length is seen; one behind it is looked up in `inside`.
         """
-        rows, width, context = self.bucket.rows, self.bucket.width, self.bucket.context
+        width = self.bucket.width
         behind = self._slots - self._device["before"].unsqueeze(1)  # [rows, context]
         own = (behind >= 0) & (behind < self.bucket.span)
         place = behind.clamp(0, self.bucket.span - 1)
@@ -120,10 +127,7 @@ class StaticInputs:
             seen &= self._within(self._layout.window, own, place)
         seen[:, :, 0] |= ~seen.any(2)
         added = torch.zeros(seen.shape, dtype=self._cache.data.dtype, device=seen.device)
-        added.masked_fill_(~seen, HIDDEN)
-        group = self._layout.group
-        grouped = added.unsqueeze(2).expand(-1, -1, group, -1)
-        return grouped.reshape(rows, 1, width * group, context)
+        return folded_mask(added.masked_fill_(~seen, HIDDEN), self._layout.group)
 
     def _within(self, window: int, own: Tensor, place: Tensor) -> Tensor:
         """bool [rows, width, context]: slots whose position a token's window reaches.

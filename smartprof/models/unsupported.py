@@ -47,7 +47,12 @@ def holds_head(folder: Path, config: Mapping[str, Any]) -> bool:
     files = list(folder.glob("*.safetensors"))
     if files:
         return any(FUSION in _names(x) for x in files)
-    return config.get("num_hidden_layers") == 1 and any(folder.glob("*.bin"))
+    return one_layer(config) and any(folder.glob("*.bin"))
+
+
+def one_layer(config: Mapping[str, Any]) -> bool:
+    """Whether a config is as small as those of draft heads."""
+    return config.get("num_hidden_layers") == 1
 
 
 def _names(path: Path) -> tuple[str, ...]:

@@ -115,15 +115,12 @@ def knee_sentences(profile: Profile) -> list[str]:
     return sentences
 
 
-def other_table(profile: Profile, drafter: str) -> Table:
-    """Plain decoding, drafting and overhead at their smallest and largest anchors."""
-    costs = profile.drafters[drafter]
-    surfaces = {
-        "plain_decode": profile.plain_decode,
-        "round_overhead": profile.round_overhead,
-        f"draft_step ({drafter})": costs.draft_step,
-        f"draft_catchup ({drafter})": costs.draft_catchup,
-    }
+def other_table(profile: Profile) -> Table:
+    """Plain decoding, overhead and each drafter at their smallest and largest anchors."""
+    surfaces = {"plain_decode": profile.plain_decode, "round_overhead": profile.round_overhead}
+    for drafter, costs in profile.drafters.items():
+        surfaces[f"draft_step ({drafter})"] = costs.draft_step
+        surfaces[f"draft_catchup ({drafter})"] = costs.draft_catchup
     table = _table("everything else in a round")
     for name in ("quantity", "batch", "size", "context", "seconds", "spread", "samples"):
         table.add_column(name, justify="left" if name == "quantity" else "right")
@@ -147,7 +144,7 @@ def _ends(surface: Surface) -> list[tuple[str, ...]]:
     ordered = sorted(measured or corners, key=lambda x: (x[0] or 0, x[2] or 0, x[1]))
     return [
         (
-            MISSING if batch is None else str(batch),
+            str(size if batch is None else batch),  # plain decoding: one token per request
             str(size),
             MISSING if context is None else str(context),
             seconds_text(seconds),
