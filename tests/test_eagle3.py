@@ -269,6 +269,21 @@ def test_a_head_that_does_not_fit_is_refused_in_one_line(
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize("length", [1, 2, 9])
+def test_a_seated_request_has_as_many_entries_as_an_admitted_one(
+    tmp_path: Path, model: Transformer, length: int
+) -> None:
+    drafter = Eagle3Drafter(load(write_head(tmp_path), model))
+    target = Target(model, 2, 64, drafter.taps)
+    drafter.attach(target.cache)
+    tokens = list(range(length))
+    target.prefill(0, tokens)
+    drafter.admit(0, tokens)
+    drafter.seat(1, tokens)
+    admitted, seated = (drafter._rows[x] for x in range(2))
+    assert (seated.entries, seated.noted) == (admitted.entries, admitted.noted)
+
+
 def test_a_language_model_is_not_taken_for_a_head() -> None:
     assert is_eagle3(SIZES)
     assert is_eagle3({"architectures": ["Eagle3Speculator"]})

@@ -229,7 +229,7 @@ def test_results_of_all_targets_lie_in_one_buffer_and_those_of_a_draft_in_anothe
     first, second = (x.scores(trees, np.array([5, 5])).data_ptr() for x in lanes)
     assert first == second
     cache = KVCache(TINY, 2, 63, torch.float32, CPU)
-    draft = execution.runner(model_pass(model, cache), cache, model.layout, int, "draft")
+    draft = execution.runner(model_pass(model, cache), cache, model.layout, "draft")
     assert draft.run(drafted(np.random.default_rng(0)), 1)[0].data_ptr() != first
 
 
@@ -374,8 +374,7 @@ def test_a_draft_model_steps_in_static_passes_as_it_does_eagerly(model: Transfor
         cache.data.copy_(torch.randn(cache.data.shape, generator=torch.Generator().manual_seed(0)))
     executions = [EAGER, graph_execution(model)]
     eager, static = (
-        x.runner(step(y), y, model.layout, model.run_as, "draft")
-        for x, y in zip(executions, caches, strict=True)
+        x.runner(step(y), y, model.layout, "draft") for x, y in zip(executions, caches, strict=True)
     )
     for _ in range(5):
         tokens = drafted(rng)
@@ -433,9 +432,9 @@ def test_an_operator_that_waits_for_the_gpu_cannot_be_captured_and_runs_eagerly(
         hidden = model.forward(batch, cache)
         return (hidden * float(hidden.abs().max()),)
 
-    runner = execution.runner(waiting, cache, model.layout, model.run_as, "waiting")
+    runner = execution.runner(waiting, cache, model.layout, "waiting")
     tokens = drafted(np.random.default_rng(0))
-    expected = EAGER.runner(waiting, cache, model.layout, model.run_as, "waiting").run(tokens, 5)
+    expected = EAGER.runner(waiting, cache, model.layout, "waiting").run(tokens, 5)
     torch.testing.assert_close(runner.run(tokens, 5)[0][:5], expected[0][:5])
     assert len(said) == 1
     assert execution.name == "eager"

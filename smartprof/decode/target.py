@@ -41,7 +41,7 @@ class Target:
         slots = execution.capacity(capacity)
         self.cache = KVCache(model.shape, batch, slots, model.dtype, model.device, taps)
         self.runner = execution.runner(
-            model_pass(model, self.cache), self.cache, model.layout, model.run_as, name="target"
+            model_pass(model, self.cache), self.cache, model.layout, name="target"
         )
 
     def synchronise(self) -> None:

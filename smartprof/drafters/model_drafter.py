@@ -123,7 +123,7 @@ class ModelDrafter(Drafter):
     def seat(self, row: int, tokens: Sequence[int]) -> None:
         """Pretend that all tokens but the root are in the cache."""
         known = list(tokens[self.skipped :])
-        self._rows[row] = Row(entries=len(known) - 1, noted=known[-1:])
+        self._rows[row] = Row(entries=max(0, len(known) - 1), noted=known[-1:])
 
     @property
     def _device(self) -> torch.device:
@@ -140,7 +140,7 @@ class ModelDrafter(Drafter):
     def _runner(self, function: PassFunction, layout: InputLayout, name: str) -> PassRunner:
         """A runner of passes over this cache, captured where passes are."""
         assert self.cache is not None
-        return self.execution.runner(function, self.cache, layout, lambda x: x, name)
+        return self.execution.runner(function, self.cache, layout, name)
 
     @torch.inference_mode()
     def admit(self, row: int, tokens: Sequence[int]) -> None:

@@ -51,19 +51,14 @@ class Execution:
         return wanted if self.pool is None else aligned_capacity(wanted)
 
     def runner(
-        self,
-        function: PassFunction,
-        cache: KVCache,
-        layout: InputLayout,
-        run_as: Callable[[int], int],
-        name: str,
+        self, function: PassFunction, cache: KVCache, layout: InputLayout, name: str
     ) -> PassRunner:
         """A runner for a function whose passes write to this cache.
 
         function: holds what it reads besides its input, but not the owner of the runner. name: of
         runners whose results are never needed at the same time, such as the targets of a run.
         """
-        eager = EagerRunner(function, cache, layout, run_as)
+        eager = EagerRunner(function, cache, layout)
         if self.pool is None:
             return eager
         grid = Grid(cache.columns, rows=1 if self.exact_rows else cache.batch)
@@ -110,9 +105,7 @@ def open_execution(asked: str, model: Transformer, say: Callable[[str], None]) -
 def probe(model: Transformer, execution: Execution) -> None:
     """Capture a pass of one token over a cache of its own; a failure is noted in the pool."""
     cache = KVCache(model.shape, 1, execution.capacity(1), model.dtype, model.device)
-    runner = execution.runner(
-        model_pass(model, cache), cache, model.layout, model.run_as, name="probe"
-    )
+    runner = execution.runner(model_pass(model, cache), cache, model.layout, name="probe")
     runner.run(chain_tokens(np.zeros(1, np.int64), 0, 0), 1)
 
 

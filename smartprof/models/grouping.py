@@ -13,11 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Groups = Sequence[NDArray[np.int64]]
-
-
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+Groups = Sequence[Ints]
 
 
 @dataclass(frozen=True)

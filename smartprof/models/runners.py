@@ -41,25 +41,15 @@ class PassRunner(ABC):
 
 
 class EagerRunner(PassRunner):
-    """Runs the function as it stands; what captured passes are compared with.
+    """Runs the function as it stands; what captured passes are compared with."""
 
-    run_as: the number of tokens to run where so many are asked for.
-    """
-
-    def __init__(
-        self,
-        function: PassFunction,
-        cache: KVCache,
-        layout: InputLayout,
-        run_as: Callable[[int], int],
-    ) -> None:
-        self._function, self._cache = function, cache
-        self._layout, self._run_as = layout, run_as
+    def __init__(self, function: PassFunction, cache: KVCache, layout: InputLayout) -> None:
+        self._function, self._cache, self._layout = function, cache, layout
 
     @torch.inference_mode()
     def run(self, tokens: Tokens, pad_to: int) -> tuple[Tensor, ...]:
         """As the base says."""
-        size = self._run_as(max(pad_to, len(tokens.token)))
+        size = max(pad_to, len(tokens.token))
         with attention_backends(self._cache.device):
             return self._function(packed_input(self._cache, tokens, self._layout, size))
 

@@ -98,9 +98,6 @@ class Transformer:
         """Scores of the next token, [M, vocab], from hidden states [M, hidden]."""
         return self.head(hidden)
 
-    def run_as(self, tokens: int) -> int:
-        return tokens
-
     @property
     def products(self) -> str:
         """In which ways its matrix products run, in one line."""
