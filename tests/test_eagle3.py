@@ -202,11 +202,26 @@ def test_the_other_spellings_of_a_checkpoint_load_the_same_head(
     renamed["embed_tokens.weight"] = model.embedding.clone()
     heads = [load(write_head(tmp_path / "plain"), model)]
     heads.append(load(write_head(tmp_path / "other", nested, renamed), model))
+    for one, other in zip(*map(weights_of, heads), strict=True):
+        assert torch.equal(one, other)
     tokens = np.random.default_rng(2).integers(0, TARGET.vocab, 12).tolist()
     one, other = (drafted(x, model, tokens) for x in heads)
     assert [x for x, _ in one] == [x for x, _ in other]
     # Not bit by bit: where a tensor begins in memory may change the order of its sums.
     assert [x for _, x in one] == pytest.approx([x for _, x in other], rel=1e-5)
+
+
+def weights_of(head: Eagle3Head) -> list[Tensor]:
+    """Every weight of a head; those that are laid out anew, by products with the identity."""
+    products = [x(torch.eye(x.size[1])) for x in (head.fc, *head.block.linears, head.head)]
+    return [
+        *products,
+        head.norm,
+        head.token_norm,
+        head.hidden_norm,
+        head.embedding,
+        head.target_ids,
+    ]
 
 
 class Payload:
