@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import shlex
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import redirect_stdout
 from pathlib import Path
-from unittest.mock import patch
-
-from rich.console import Console
-
-from smartprof import cli, cli_plan
 
 TARGET = Path(__file__).parents[1] / "docs" / "gpu-plans.md"
-WIDTH = 120
+RUN = "from smartprof.cli import run; run()"
 DEVICES = {"A100": "a100.json", "L40S": "l40s.json", "H200": "h200.json"}
 # Draft tokens accepted per round of 7 drafted: 12,208 in 4,816 rounds.
 CHAIN = ("--acceptance", "length:2.535/7")
@@ -53,11 +47,9 @@ def _section(device: str, profile: str) -> Iterator[str]:
 
 def _output(arguments: Sequence[str]) -> str:
     """What the command prints, without blanks at the ends of lines."""
-    with redirect_stdout(io.StringIO()) as text:
-        console = Console(file=text, width=WIDTH, markup=False)
-        with patch.object(cli_plan, "out", console), patch.object(sys, "argv", ["", *arguments]):
-            cli.app(list(arguments), standalone_mode=False)
-    return "\n".join(x.rstrip() for x in text.getvalue().strip().splitlines())
+    command = [sys.executable, "-c", RUN, *arguments]
+    text = subprocess.run(command, check=True, stdout=subprocess.PIPE, encoding="utf-8").stdout
+    return "\n".join(x.rstrip() for x in text.strip().splitlines())
 
 
 if __name__ == "__main__":

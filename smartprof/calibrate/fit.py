@@ -32,6 +32,7 @@ SIZE_AXES = {
 }
 WITHOUT_BATCH = ("plain_decode",)
 WITHOUT_CONTEXT = ("round_overhead",)
+DIGITS = 10  # significant ones of a fitted roofline
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def fit_roofline(sizes: NDArray[np.float64], seconds: NDArray[np.float64]) -> Ro
     ratio = (sizes[-2] / sizes[1]) ** (1 / 63)
     coarse = _best_hinge(sizes, seconds, knees).knee
     finer = np.clip(np.geomspace(coarse / ratio, coarse * ratio, 33), sizes[1], sizes[-2])
-    return _best_hinge(sizes, seconds, finer)
+    return _rounded(_best_hinge(sizes, seconds, finer))
 
 
 def roofline_seconds(
@@ -119,6 +120,11 @@ def free_tokens(
     last = int(above[0])
     share = (limit - seconds[last - 1]) / (seconds[last] - seconds[last - 1])
     return int(sizes[last - 1] + share * (sizes[last] - sizes[last - 1]))
+
+
+def _rounded(roofline: Roofline) -> Roofline:
+    """Without the digits in which a least-squares fit differs from processor to processor."""
+    return Roofline(**{x: float(f"{y:.{DIGITS}g}") for x, y in roofline.model_dump().items()})
 
 
 def _best_hinge(

@@ -130,7 +130,9 @@ def _network(kind: str, source: str) -> tuple[str, Path | None]:
     from_hub = not os.path.exists(path) and is_hub_id(source)
     if from_hub and kind != LM:  # the weights of a language model would be fetched in vain
         path = resolve_hub(source, (CONFIG_FILE,))
-        if one_layer(read_json(path / CONFIG_FILE)):  # a head of any kind: the weights tell
+        config = read_json(path / CONFIG_FILE)
+        # One layer may be a head of any kind: the weights tell.
+        if kind == EAGLE3 or is_eagle3(config) or one_layer(config):
             path = resolve_hub(source, HEAD_FILES)
     if kind == EAGLE3 and not os.path.isdir(path):
         raise InputError(f"{source}: expected a head's directory or Hub id, found nothing there")
@@ -138,7 +140,7 @@ def _network(kind: str, source: str) -> tuple[str, Path | None]:
         if not os.path.exists(path) and not is_hub_id(source):
             _require_model(source)
         return LM, None
-    return EAGLE3, resolve_hub(source, HEAD_FILES) if from_hub else path
+    return EAGLE3, path
 
 
 def _require_model(name: str) -> None:
