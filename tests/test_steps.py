@@ -77,3 +77,10 @@ def test_measured_points_stay_where_they_are_whatever_is_found() -> None:
         np.testing.assert_array_equal(shape.at(SIZES), seconds)
         assert (np.diff(shape.sizes) > 0).all()
         assert (shape.seconds > 0).all()
+
+
+def test_sizes_that_cost_the_same_within_a_tile_make_no_step_of_the_gap_to_the_next() -> None:
+    """Milliseconds of a real curve: flat from 16 to 17 and from 32 to 33, and straight over all."""
+    sizes = np.array([8, 16, 17, 32, 33, 48, 64, 128], float)
+    seconds = 1e-3 * np.array([19.2, 23.7, 23.6, 33.7, 33.4, 45.4, 57.6, 102.9])
+    assert steps(seconds, 0.008, sizes) == []

@@ -20,6 +20,7 @@ SPAN = 2.0  # and how many times as large or small they may be
 LEAST_POINTS = 4
 BETTER = 0.5  # share of the other models' squared errors that the jump's may have
 MUCH_BETTER = 0.1  # where nothing was measured between: a jump is put there only then
+FINE = 0.25  # share of a gap below which a distance between points says nothing of its slope
 MOST_LEVERAGE = 0.999  # a point that alone decides a parameter cannot be predicted from the others
 
 
@@ -104,7 +105,8 @@ def _slope_beside_jump(
     limit: float,
 ) -> float | None:
     """Slope of both sides if there is a jump between the points low and low + 1, else None."""
-    x, y = sizes[window], seconds[window]
+    kept = _spaced(sizes, low, window)
+    x, y = sizes[kept], seconds[kept]
     rise = float(seconds[low + 1] - seconds[low])
     gap = float(sizes[low + 1] - sizes[low])
     if len(x) < LEAST_POINTS:  # nothing is left to predict: only what neighbouring sizes show
@@ -123,6 +125,23 @@ def _slope_beside_jump(
     slope = max(0.0, float(coefficients[1]))
     height = rise - slope * gap
     return slope if height > limit else None
+
+
+def _spaced(sizes: NDArray[np.float64], low: int, window: slice) -> list[int]:
+    """The points of a window without those that lie too close together for so wide a gap.
+
+    Time may be flat from one size to the next, within a tile, and rise all the same from tile to
+    tile: of such points only the one next to the gap counts.
+    """
+    least = FINE * (sizes[low + 1] - sizes[low])
+    kept = [low, low + 1]
+    for index in range(low - 1, window.start - 1, -1):
+        if sizes[kept[0]] - sizes[index] >= least:
+            kept.insert(0, index)
+    for index in range(low + 2, window.stop):
+        if sizes[index] - sizes[kept[-1]] >= least:
+            kept.append(index)
+    return kept
 
 
 def _left_out_errors(
