@@ -186,12 +186,12 @@ def test_calibrate_writes_a_profile_and_prints_tables_and_the_knee(made: Place) 
     assert made.calibration.err.splitlines()[-1] == f"wrote {made.profile}"
     out = made.calibration.out
     assert out.startswith("tiny (float32, eager) on ")
-    assert re.search(r"at batch 4, context 64: .* tokens are nearly free .* knee is at \d+", out)
+    assert re.search(r"at batch 2, context 64: .* tokens are nearly free .* knee is at \d+", out)
     assert "held-out error of verify passes" in out
     assert not list(made.folder.glob("*.partial*"))
     profile = load_profile(made.profile)
     assert profile.provenance.command.startswith("smartprof calibrate --gpu cpu --target ")
-    assert {x.batch for x in profile.verify.curves} == {1, 4, 16}
+    assert {x.batch for x in profile.verify.curves} == {1, 2, 16}
 
 
 def test_calibrate_repeat_sweeps_twice_and_tells_how_far_the_two_differ(place: Place) -> None:

@@ -56,24 +56,33 @@ def test_full_mode_holds_forty_shapes_out_and_has_as_many_for_a_second_draw() ->
     assert plan.mode.held_out_seconds > 0
 
 
+@pytest.mark.parametrize("source", ["ngram", "eagle3"])
 @pytest.mark.parametrize("mode", MODES)
-def test_what_policies_price_most_is_measured_at_every_batch_and_context(mode: str) -> None:
-    plan = plan_with(PLENTY, mode)
+def test_what_policies_price_most_is_measured_at_every_batch_and_context(
+    mode: str, source: str
+) -> None:
+    plan = make_plan(mode, SMOL, PLENTY, 4, 8192, (source,))
     batches = {x.batch for x in plan.fitted}
     contexts = {x.context for x in plan.fitted}
+    searched = {max(contexts)} if source == "ngram" else contexts
     ends = {min(batches), max(batches)}
+    curves = batches if mode == "full" else {1, 2, 16}
     for quantity in QUANTITIES:
         places = {(x.batch, x.context) for x in plan.fitted if x.quantity == quantity}
-        at = batches if quantity in ("verify", "plain_decode") else ends
-        wanted = {min(contexts)} if quantity == "round_overhead" else contexts
-        assert places == set(product(at, wanted)), quantity
+        at = curves if quantity in ("verify", "plain_decode") else ends
+        wanted = {"round_overhead": {64}, "draft_step": searched, "draft_catchup": searched}
+        expected = set(product(at, wanted.get(quantity, contexts)))
+        if quantity == "plain_decode":
+            expected |= {(x, min(contexts)) for x in batches}
+        assert places == expected, quantity
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_every_batch_has_its_first_speculated_token_measured(mode: str) -> None:
     plan = plan_with(PLENTY, mode)
-    for batch in {x.batch for x in plan.fitted}:
-        sizes = {x.size for x in plan.fitted if x.batch == batch and x.quantity == "verify"}
+    verify = [x for x in plan.fitted if x.quantity == "verify"]
+    for batch in {x.batch for x in verify}:
+        sizes = {x.size for x in verify if x.batch == batch}
         assert {batch, batch + 1} <= sizes
 
 
@@ -146,9 +155,9 @@ def test_less_memory_leaves_out_the_largest_batches_and_says_so() -> None:
 
 
 def test_a_context_gives_way_before_fewer_than_three_batches_are_left() -> None:
-    needed = predicted_bytes(SMOL, batch=16, size=256, context=64, element_bytes=4)
+    needed = predicted_bytes(SMOL, batch=4, size=256, context=64, element_bytes=4)
     plan = plan_with(needed)
-    assert {x.batch for x in plan.fitted} == {1, 4, 16}
+    assert {x.batch for x in plan.fitted} == {1, 2, 4}
     assert {x.context for x in plan.fitted} == {64}
     assert any("context 1024" in x and "memory" in x for x in plan.skipped)
 

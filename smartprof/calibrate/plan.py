@@ -15,6 +15,7 @@ from smartprof.models.shapes import ModelShape
 
 QUANTITIES = ("verify", "plain_decode", "round_overhead", "draft_step", "draft_catchup")
 CHECKED_SIZE = 64  # at the largest batch and context, where batch, size and context interact most
+LOOKUPS = ("ngram",)  # sources that search text: next to nothing, even where there is most of it
 MOST_ACCEPTED = 8  # tokens per request of the largest batch that a catch-up is timed with
 
 
@@ -36,7 +37,10 @@ class Point:
 class Mode:
     """How much a calibration measures.
 
-    contexts: the last one may be lowered to fit the memory.
+    batches, contexts: the last ones may be left out to fit the memory.
+    every_batch: whether verify passes are timed at every batch; else at the first two and the last,
+    between which they cost next to a straight line, while from one request to two they jump:
+    padding and masks begin.
     sizes: of the base curve (smallest batch, shortest context), in tokens, before it is refined.
     multiples: sizes of every other curve, in tokens per request, beside `top`, the largest size.
     shapes: the most that enter the fit; those that the plan leaves open go where they are needed.
@@ -46,6 +50,7 @@ class Mode:
 
     name: str
     batches: tuple[int, ...]
+    every_batch: bool
     contexts: tuple[int, ...]
     sizes: tuple[int, ...]
     multiples: tuple[int, ...]
@@ -65,10 +70,11 @@ BASE_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 # Sizes from which tiles of matrix products overflow where this was looked at, by kind of device.
 TILES = {"cpu": (16,), "cuda": (64, 128)}
 TILE = 16  # every such size is a multiple of it
+BATCHES = (1, 2, 4, 8, 16)
 MODES = {
-    "quick": Mode("quick", (1, 4, 16), (64, 1024), BASE_SIZES, (1,), 60, 10, 76.0, 10.0),
+    "quick": Mode("quick", BATCHES, False, (64, 1024), BASE_SIZES, (1,), 60, 10, 76.0, 10.0),
     "full": Mode(
-        "full", (1, 2, 4, 8, 16), (64, 512, 2048), BASE_SIZES, (1, 4), 150, 40, 250.0, 50.0, True
+        "full", BATCHES, True, (64, 512, 2048), BASE_SIZES, (1, 4), 150, 40, 250.0, 50.0, True
     ),
 }
 
@@ -156,11 +162,10 @@ def make_plan(
     fits = fit_to_memory(chosen.batches, contexts, chosen.top, shape, memory_bytes, element_bytes)
     batches, contexts = fits.batches, fits.contexts
     boundaries = _boundaries(chosen, capture_sizes)
-    others = [
-        *_round_points(chosen, batches, contexts),
-        *(x for source in sources[:-1] for x in _lookup_points(batches, contexts, source, chosen)),
-        *_draft_points(chosen, batches, contexts, sources[-1]),
-    ]
+    others = _round_points(chosen, batches, contexts)
+    for source in sources:
+        draft_points = _lookup_points if source in LOOKUPS else _draft_points
+        others += draft_points(chosen, batches, contexts, source)
     room = chosen.shapes - len(others) - len(_verify_points(chosen, batches, contexts, ()))
     edges = _edges(chosen, capture_sizes or tiles)[: max(room, 0)]
     fitted = _verify_points(chosen, batches, contexts, edges) + others
@@ -188,10 +193,10 @@ def _verify_points(
     mode: Mode, batches: tuple[int, ...], contexts: tuple[int, ...], edges: Sequence[int]
 ) -> list[Point]:
     points = []
-    for batch in batches:
+    for batch in _curve_batches(mode, batches):
         for context in contexts:
             wanted = {batch * x for x in mode.multiples if batch * x <= mode.top} | {mode.top}
-            if context == contexts[0]:
+            if batch == batches[0] or context == contexts[0]:
                 wanted |= {batch + 1}  # the first token that speculation adds may cost most
             if batch == batches[0] and context == contexts[0]:
                 wanted |= {*mode.sizes, *edges}
@@ -203,7 +208,10 @@ def _verify_points(
 
 
 def _round_points(mode: Mode, batches: tuple[int, ...], contexts: tuple[int, ...]) -> list[Point]:
-    points = [Point("plain_decode", x, x, y) for x in batches for y in contexts]
+    points = [Point("plain_decode", x, x, contexts[0]) for x in batches]
+    points += [
+        Point("plain_decode", x, x, y) for x in _curve_batches(mode, batches) for y in contexts[1:]
+    ]
     points += [
         Point("round_overhead", x, y, contexts[0]) for x in _ends(batches) for y in (x, mode.top)
     ]
@@ -213,7 +221,7 @@ def _round_points(mode: Mode, batches: tuple[int, ...], contexts: tuple[int, ...
 def _draft_points(
     mode: Mode, batches: tuple[int, ...], contexts: tuple[int, ...], source: str
 ) -> list[Point]:
-    """Of the drafter itself; what the longer contexts add is measured at one size."""
+    """Of a model that drafts; what the longer contexts add is measured at one size."""
     points = []
     for batch in _ends(batches):
         first = batch == batches[0]
@@ -221,32 +229,30 @@ def _draft_points(
         accepted = {batch, MOST_ACCEPTED * batches[-1]}
         points += [Point("draft_step", batch, x, contexts[0], source) for x in sorted(rows)]
         points += [Point("draft_catchup", batch, x, contexts[0], source) for x in sorted(accepted)]
-        points += _further_contexts(batch, contexts, source)
+        points += [
+            Point(quantity, batch, batch, x, source)
+            for quantity in ("draft_step", "draft_catchup")
+            for x in contexts[1:]
+        ]
     return points
 
 
 def _lookup_points(
-    batches: tuple[int, ...], contexts: tuple[int, ...], source: str, mode: Mode
+    mode: Mode, batches: tuple[int, ...], contexts: tuple[int, ...], source: str
 ) -> list[Point]:
-    """Of a source that the drafter mixes in: it takes next to no time, and few shapes show that."""
+    """Of a source that searches text, at the longest context only."""
     largest = {"draft_step": mode.top, "draft_catchup": MOST_ACCEPTED * batches[-1]}
-    points = []
-    for batch in _ends(batches):
-        points += [
-            Point(quantity, batch, x, contexts[0], source)
-            for quantity, most in largest.items()
-            for x in sorted({batch, most})
-        ]
-        points += _further_contexts(batch, contexts, source)
-    return points
-
-
-def _further_contexts(batch: int, contexts: tuple[int, ...], source: str) -> list[Point]:
     return [
-        Point(quantity, batch, batch, x, source)
-        for quantity in ("draft_step", "draft_catchup")
-        for x in contexts[1:]
+        Point(quantity, batch, x, contexts[-1], source)
+        for batch in _ends(batches)
+        for quantity, most in largest.items()
+        for x in sorted({batch, most})
     ]
+
+
+def _curve_batches(mode: Mode, batches: tuple[int, ...]) -> tuple[int, ...]:
+    """Those of the batches that fit at which verify passes have curves."""
+    return batches if mode.every_batch else tuple(sorted({*batches[:2], batches[-1]}))
 
 
 def _ends(batches: tuple[int, ...]) -> tuple[int, ...]:
