@@ -6,6 +6,7 @@ import pytest
 
 from smartprof.calibrate.memory import predicted_bytes
 from smartprof.calibrate.plan import MODES, QUANTITIES, Plan, Point, make_plan
+from smartprof.drafters.ngram import NgramDrafter
 from smartprof.errors import InputError
 from smartprof.models.buckets import CAPTURE_SIZES
 from smartprof.models.shapes import named_shape
@@ -56,7 +57,7 @@ def test_full_mode_holds_forty_shapes_out_and_has_as_many_for_a_second_draw() ->
     assert plan.mode.held_out_seconds > 0
 
 
-@pytest.mark.parametrize("source", ["ngram", "eagle3"])
+@pytest.mark.parametrize("source", [NgramDrafter.name, "eagle3"])
 @pytest.mark.parametrize("mode", MODES)
 def test_what_policies_price_most_is_measured_at_every_batch_and_context(
     mode: str, source: str
@@ -64,7 +65,7 @@ def test_what_policies_price_most_is_measured_at_every_batch_and_context(
     plan = make_plan(mode, SMOL, PLENTY, 4, 8192, (source,))
     batches = {x.batch for x in plan.fitted}
     contexts = {x.context for x in plan.fitted}
-    searched = {max(contexts)} if source == "ngram" else contexts
+    searched = {max(contexts)} if source == NgramDrafter.name else contexts
     ends = {min(batches), max(batches)}
     curves = batches if mode == "full" else {1, 2, 16}
     for quantity in QUANTITIES:

@@ -38,9 +38,8 @@ class Mode:
     """How much a calibration measures.
 
     batches, contexts: the last ones may be left out to fit the memory.
-    every_batch: whether verify passes are timed at every batch; else at the first two and the last,
-    between which they cost next to a straight line, while from one request to two they jump:
-    padding and masks begin.
+    every_batch: whether verify passes are timed at every batch; else at the first two and the last:
+    from one request to two they jump, as padding and masks begin, and then grow next to straight.
     sizes: of the base curve (smallest batch, shortest context), in tokens, before it is refined.
     multiples: sizes of every other curve, in tokens per request, beside `top`, the largest size.
     shapes: the most that enter the fit; those that the plan leaves open go where they are needed.
@@ -118,8 +117,8 @@ class Plan:
     def sentinel(self) -> Point:
         """The point that is timed over and over to notice that the device has changed its pace.
 
-        The smallest pass waits for memory, so that it feels both a busy processor and busy memory;
-        behind the arithmetic of a larger one the latter hides.
+        The smallest pass: it waits for memory, and feels that busy as well as a busy processor;
+        a larger one hides slower memory behind its arithmetic.
         """
         batch, context = self.base
         verify = [x for x in self.fitted if x.quantity == "verify"]
