@@ -6,7 +6,8 @@ Its law, in seconds, for M tokens, batch B, context L:
 
 where the staircase is a roofline with its knee at `KNEE` times every factor of `FACTORS` that M has
 reached: jumps up, and one fall. What a clock would show is that times noise of 1 %, times a slow
-swing, times 1.08 in a busy spell, and now and then five times as much.
+swing, times 1.08 in a busy spell, and now and then five times as much. Of passes, the floor alone
+can wander, as memory does that others use.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class Disturbance:
     """How measured seconds stray from the law.
 
     swing: amplitude of the slow drift, over `period` seconds; spell: start and end of a busy spell.
+    floor_factor: of the floor in every second stretch of `floor_stretch` seconds.
     """
 
     noise: float = 0.01
@@ -43,6 +45,8 @@ class Disturbance:
     period: float = 120.0
     spell: tuple[float, float] = (20.0, 26.0)
     spell_factor: float = 1.08
+    floor_factor: float = 1.0
+    floor_stretch: float = 14.0
 
 
 USUAL = Disturbance()
@@ -113,7 +117,11 @@ class SyntheticDevice:
 
     def _run(self, seconds: float) -> float:
         law = self.disturbance
-        taken = seconds * (1 + law.swing * math.sin(2 * math.pi * self.clock / law.period))
+        slow_floor = self.clock % (2 * law.floor_stretch) >= law.floor_stretch
+        floor = min(seconds, FLOOR_SECONDS) * (law.floor_factor - 1) * slow_floor
+        taken = (seconds + floor) * (
+            1 + law.swing * math.sin(2 * math.pi * self.clock / law.period)
+        )
         if law.spell[0] <= self.clock < law.spell[1]:
             taken *= law.spell_factor
         taken *= math.exp(law.noise * self._draw.normal())

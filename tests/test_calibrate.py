@@ -14,8 +14,8 @@ from smartprof.calibrate import schedule, sweep
 from smartprof.calibrate.plan import QUANTITIES, Plan, Point
 from smartprof.calibrate.run import Calibration, Step, open_journal, prepare, run
 from smartprof.calibrate.schedule import MIN_SAMPLES
+from smartprof.calibrate.stopping import StoppingRule
 from smartprof.calibrate.synthetic import EvenDrafter, FlatCosts, WidenedDrafter
-from smartprof.calibrate.visits import totals
 from smartprof.device import resolve_device
 from smartprof.drafters.ngram import NgramDrafter
 from smartprof.drafters.table import choose_drafter, drafter_maker
@@ -31,6 +31,7 @@ from smartprof.profile.files import load_profile, save_profile
 from smartprof.profile.schema import Profile, Surface
 from smartprof.trees.forest import Forest
 from tests.profiles import assert_sound
+from tests.visits import totals
 
 BUDGET = 1.0
 
@@ -248,7 +249,7 @@ def test_with_time_left_every_point_gets_its_visits_before_any_gets_more(
 def test_a_settled_calibration_ends_before_its_budget(
     small: Calibration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(schedule, "visit", lambda *_, **__: [0.002] * MIN_SAMPLES)
+    monkeypatch.setattr(schedule, "visit", lambda *_, **__: [0.002] * StoppingRule.least)
     steps: list[Step] = []
     patient = replace(small, budget_seconds=600.0)
     run(patient, open_journal(small, tmp_path / "p.json"), [], steps.append)

@@ -11,9 +11,10 @@ import pytest
 from smartprof import locks
 from smartprof.calibrate.journal import Journal, sole_writer
 from smartprof.calibrate.plan import Point
-from smartprof.calibrate.visits import Visit, totals
+from smartprof.calibrate.visits import Visit
 from smartprof.errors import SmartprofError
 from smartprof.locks import one_at_a_time
+from tests.visits import totals
 
 HEADER = {"key": {"device": "Test CPU"}, "mode": "quick"}
 FIRST = Visit(Point("verify", 1, 8, 64), (0.1, 0.11, 0.12))
@@ -52,15 +53,6 @@ def test_a_later_run_reads_exactly_what_was_saved(path: Path) -> None:
         FIRST.point: [0.1, 0.11, 0.12, 0.13],
         OTHER.point: [1 / 3, 1e-7],
     }
-
-
-def test_samples_that_a_later_visit_replaces_stay_in_the_file_and_count_no_longer(
-    path: Path,
-) -> None:
-    again = Visit(FIRST.point, (0.09, 0.1), replaced=(0.1, 0.12))
-    filled(path, FIRST, OTHER, again)
-    assert totals(Journal(path, HEADER).read())[FIRST.point] == [0.11, 0.09, 0.1]
-    assert "0.12" in path.read_text()
 
 
 def test_outliers_are_marked_and_count(path: Path) -> None:

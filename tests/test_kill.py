@@ -89,7 +89,7 @@ def survives(folder: Path, kills: int, seed: int) -> None:
     assert process.returncode == 0, text.decode()
     assert b"resuming" in text
     quality = load_profile(made.out).quality  # its checksum holds
-    assert quality.forwards >= samples - replaced(saved)
+    assert quality.forwards >= samples
     assert os.listdir(folder) == [made.out.name]
 
 
@@ -103,11 +103,6 @@ def readable(lines: list[str]) -> list[str]:
             continue
         found.append(line)
     return found
-
-
-def replaced(lines: list[str]) -> int:
-    """Samples that later visits replace, of a machine that was busy for a while."""
-    return sum(len(json.loads(x).get("replaced", ())) for x in readable(lines[1:]))
 
 
 def test_a_calibration_survives_three_kills(tmp_path: Path) -> None:

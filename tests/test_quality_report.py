@@ -76,7 +76,7 @@ def test_every_figure_of_quality_is_said_with_what_it_was_taken_over() -> None:
     assert "100 refits, 2 assumed acceptances, batches 1, 4, contexts 64, 1024" in found[2]
     assert "150 shapes differ by 1.2 % (median), 4.0 % (p95), 10.0 % (max)" in found[3]
     assert found[4].startswith("0 samples far outside")
-    assert found[5].startswith("2 times the sentinel")
+    assert found[5].startswith("2 times the device's pace strayed")
     assert found[6] == "measured 150 shapes with 6793 timed repetitions in 78.5 s"
 
 

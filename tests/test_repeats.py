@@ -8,6 +8,7 @@ import pytest
 
 from smartprof.calibrate.journal import Journal
 from smartprof.calibrate.measure import Measured
+from smartprof.calibrate.pace import steadied
 from smartprof.calibrate.plan import Plan, Point, make_plan
 from smartprof.calibrate.repeats import (
     SweepRecord,
@@ -16,10 +17,11 @@ from smartprof.calibrate.repeats import (
     repeatability,
     resumed,
 )
-from smartprof.calibrate.visits import Samples, Visit, totals
+from smartprof.calibrate.visits import Samples, Visit
 from smartprof.models.shapes import named_shape
 from smartprof.stats import summarise
 from tests.synthetic_device import SyntheticDevice
+from tests.visits import totals
 
 POINTS = [Point("verify", 1, x, 64) for x in range(1, 5)]
 
@@ -136,5 +138,5 @@ def test_a_complete_first_sweep_is_not_measured_again(twice: Twice, tmp_path: Pa
     known = Journal(tmp_path / "p.json.partial.jsonl", {"key": 1}).read()
     again = swept_twice(tmp_path, known)
     assert again.of(0) == []
-    assert again.found[0].samples == totals(known)
+    assert again.found[0].samples == steadied(known)
     assert set(again.found[0].fitted) == set(twice.found[0].fitted)

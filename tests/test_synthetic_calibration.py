@@ -15,12 +15,20 @@ from smartprof.calibrate.fit import fit_roofline, fit_surface, roofline_seconds
 from smartprof.calibrate.measure import Measured, measure
 from smartprof.calibrate.plan import MODES, Plan, Point, make_plan
 from smartprof.calibrate.schedule import VISITS
-from smartprof.calibrate.visits import Visit, totals
+from smartprof.calibrate.visits import Visit
 from smartprof.models.shapes import named_shape
 from smartprof.profile.schema import Curve
 from smartprof.profile.surface import SurfaceEvaluator
 from smartprof.stats import summarise
-from tests.synthetic_device import QUIET, STEPS, Disturbance, SyntheticDevice, truth
+from tests.synthetic_device import (
+    FLOOR_SECONDS,
+    QUIET,
+    STEPS,
+    Disturbance,
+    SyntheticDevice,
+    truth,
+)
+from tests.visits import totals
 
 SEEDS = range(6)
 USUAL = Disturbance()
@@ -156,13 +164,40 @@ def test_powers_of_two_leave_steps_unlocated() -> None:
     assert len(located(steps, list(POWERS))) < len(STEPS)
 
 
-def test_visits_in_a_busy_spell_are_made_again() -> None:
+def held_out_error(found: Measured) -> float:
+    return float(errors(predictor(found), list(found.plan.held_out)).mean())
+
+
+def as_timed(found: Swept) -> Measured:
+    """The same visits, nothing set right."""
+    samples = totals(found.visits)
+    fitted = {x: summarise(samples[x]) for x in found.measured.fitted}
+    return replace(found.measured, fitted=fitted)
+
+
+def error_at_one_floor(found: Measured, slowest: float) -> float:
+    """Mean error of held-out points by a device of one floor: the one that agrees best."""
+    points = list(found.plan.held_out)
+    predicted = np.array([predictor(found)(x) for x in points])
+    at_best = np.array([truth(x) for x in points])
+    slower = FLOOR_SECONDS * np.linspace(0.0, slowest - 1, 36)[:, None]
+    return float(100 * np.abs(predicted / (at_best + slower) - 1).mean(axis=1).min())
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_floor_that_is_slow_every_other_while_is_set_right(seed: int) -> None:
+    """Which of the two floors is the usual one, nobody can say; but all points have the same."""
+    found = swept(seed, disturbance=Disturbance(floor_factor=1.35))
+    assert found.measured.drifts > 1
+    assert error_at_one_floor(found.measured, 1.35) <= HELD_OUT_GOAL
+    assert error_at_one_floor(as_timed(found), 1.35) > HELD_OUT_GOAL  # negative control
+
+
+def test_a_busy_spell_is_set_right() -> None:
     spell = Disturbance(spell=(20.0, 24.0), spell_factor=1.3, swing=0.0)
     found = swept(1, disturbance=spell)
-    replaced = [x for x in found.visits if x.replaced]
-    assert replaced
-    undisturbed = errors(predictor(found.measured), list(found.measured.plan.held_out))
-    assert undisturbed.mean() <= HELD_OUT_GOAL
+    assert found.measured.drifts == 1
+    assert held_out_error(found.measured) <= HELD_OUT_GOAL
     assert found.measured.warnings == []
 
 
@@ -171,24 +206,16 @@ def test_a_pace_that_never_comes_back_is_reported() -> None:
     assert any("changed its pace" in x for x in found.measured.warnings)
 
 
-def test_a_spell_that_leaves_no_time_to_measure_again_is_reported() -> None:
-    """It begins before anything is known and ends when the time is spent."""
-    found = swept(1, disturbance=Disturbance(spell=(0.0, 72.0), spell_factor=10.0, swing=0.0))
-    assert any("could not be made again" in x for x in found.measured.warnings)
-
-
 def test_a_slow_start_is_forgotten_when_the_device_picks_up() -> None:
     found = swept(1, disturbance=Disturbance(spell=(0.0, 8.0), spell_factor=3.0, swing=0.0))
-    predicted = errors(predictor(found.measured), list(found.measured.plan.held_out))
-    assert predicted.mean() <= HELD_OUT_GOAL
-    assert found.measured.warnings == []
+    assert held_out_error(found.measured) <= HELD_OUT_GOAL
 
 
 def test_a_quiet_device_is_left_alone_once_it_is_known() -> None:
     found = swept(0, disturbance=QUIET)
     assert found.device.now() < MODES["quick"].budget_seconds / 2
-    assert not any(x.replaced for x in found.visits)
-    assert errors(predictor(found.measured), list(found.measured.plan.held_out)).mean() < 1.0
+    assert (found.measured.drifts, found.measured.warnings) == (0, [])
+    assert held_out_error(found.measured) < 1.0
 
 
 def test_the_same_seed_is_measured_the_same_way() -> None:
@@ -206,7 +233,8 @@ def test_an_interrupted_sweep_goes_on_with_the_shapes_that_it_had_added() -> Non
     assert len(resumed.fitted) <= 60
     for point, samples in half.items():
         if point != resumed.plan.sentinel:
-            assert resumed.samples[point][: len(samples)] == samples
+            kept = resumed.samples[point][: len(samples)]
+            assert kept == pytest.approx(samples, rel=0.1)  # set right for the pace, no more
 
 
 def test_a_sweep_resumed_with_less_memory_leaves_out_what_no_longer_fits() -> None:
@@ -229,7 +257,7 @@ def test_a_sweep_resumed_with_less_memory_leaves_out_what_no_longer_fits() -> No
 def test_a_sweep_resumed_after_one_visit_of_each_point_makes_the_other_visits() -> None:
     """However many samples the first one took: minutes lie between visits, not within one."""
     whole = swept(5, disturbance=QUIET)
-    known = list({x.point: x for x in reversed(whole.visits) if not x.replaced}.values())
+    known = list({x.point: x for x in reversed(whole.visits)}.values())
     visits: list[Visit] = []
     measure(plan_of("quick"), 76.0, SyntheticDevice(6, QUIET), known, visits.append)
     made = Counter(x.point for x in [*known, *visits])

@@ -1,8 +1,8 @@
 """Samples on disk while a calibration runs, so that an interruption loses nothing.
 
 One JSON object a line: the first names what is measured, each further one is a visit: its point and
-samples, places of outliers among them (which count), and samples of an earlier visit that it
-replaces. A line cut short by a crash is left out when the file is read again.
+samples, and places of outliers among them (which count). A line cut short by a crash is left out
+when the file is read again.
 """
 
 from __future__ import annotations
@@ -62,8 +62,6 @@ class Journal:
         marked = np.flatnonzero(outliers(visit.samples)).tolist()
         if marked:
             row["outliers"] = marked
-        if visit.replaced:
-            row["replaced"] = list(visit.replaced)
         self._append(row)
 
     def second(self) -> Journal:
@@ -136,7 +134,7 @@ def sole_writer(path: Path) -> Iterator[None]:
 
 
 def _visit(row: Mapping[str, Any]) -> Visit:
-    return Visit(Point(**row["point"]), tuple(row["samples"]), tuple(row.get("replaced", ())))
+    return Visit(Point(**row["point"]), tuple(row["samples"]))
 
 
 def _parsed(line: str) -> Any:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from smartprof.calibrate.clocks import ClockWatch
 from smartprof.calibrate.fit import fit_surface
+from smartprof.calibrate.pace import pace_warnings, paces, spells, steadied
 from smartprof.calibrate.plan import Plan, Point
 from smartprof.calibrate.quality import error_summary, held_out_points
 from smartprof.calibrate.schedule import Sweep, Timings
@@ -15,6 +16,7 @@ from smartprof.profile.schema import Surface
 from smartprof.stats import Summary, summarise
 
 MORE_SHAPES = 24  # that a failing draw brings
+PACE_GOALS = 4.0  # by how many goals of a single point the pace may stray before that is said
 HELD_OUT_GOALS = 2.0  # mean error of held-out points that fails, in goals of a single point
 
 
@@ -23,6 +25,7 @@ class Measured:
     """All that a sweep found: summaries of the points of each kind, and the samples in them.
 
     first_draw, fresh: held-out points; the second draw is empty unless the first one failed.
+    samples: of each point, set right for the device's pace (`pace.py`).
     drifts: spells of another pace. warnings: of the sweep itself.
     """
 
@@ -80,13 +83,15 @@ def _fails(found: Measured, goal: float) -> bool:
 
 def collected(plan: Plan, sweep: Sweep) -> Measured:
     """What a sweep has so far."""
-    summaries = {x: summarise(sweep.samples[x]) for x in sweep.fitted + sweep.held_out}
+    found, tolerance = paces(sweep.visits), PACE_GOALS * sweep.goal
+    steady = steadied(sweep.visits, found)
+    summaries = {x: summarise(steady[x]) for x in sweep.fitted + sweep.held_out}
     return Measured(
         plan=plan,
         fitted={x: summaries[x] for x in sweep.fitted},
         first_draw={x: summaries[x] for x in plan.held_out},
         fresh={x: summaries[x] for x in plan.fresh if x in summaries},
-        samples={x: sweep.samples[x] for x in summaries},
-        drifts=sweep.pace.spells,
-        warnings=sweep.pace.warnings(),
+        samples={x: steady[x] for x in summaries},
+        drifts=spells(found, tolerance),
+        warnings=pace_warnings(found, tolerance),
     )

@@ -14,6 +14,8 @@ from smartprof.errors import InputError
 from smartprof.models.shapes import ModelShape
 
 QUANTITIES = ("verify", "plain_decode", "round_overhead", "draft_step", "draft_catchup")
+# At longer contexts: the first tokens of a pass add more attention each than the next ones.
+INNER_SIZE = 16
 CHECKED_SIZE = 64  # at the largest batch and context, where batch, size and context interact most
 LOOKUPS = ("ngram",)  # sources that search text: next to nothing, even where there is most of it
 MOST_ACCEPTED = 8  # tokens per request of the largest batch that a catch-up is timed with
@@ -115,14 +117,9 @@ class Plan:
 
     @property
     def sentinel(self) -> Point:
-        """The point that is timed over and over to notice that the device has changed its pace."""
+        """The smallest pass, timed over and over: what slows memory shows in it most."""
         batch, context = self.base
-        sizes = [
-            x.size
-            for x in self.fitted
-            if (x.quantity, x.batch, x.context) == ("verify", batch, context)
-        ]
-        return Point("verify", batch, sorted(sizes)[len(sizes) // 2], context)
+        return Point("verify", batch, batch, context)
 
 
 def make_plan(
@@ -199,6 +196,8 @@ def _verify_points(
                 wanted |= {batch + 1}  # the first token that speculation adds may cost most
             if batch == batches[0] and context == contexts[0]:
                 wanted |= {*mode.sizes, *edges}
+            if context != contexts[0]:
+                wanted |= {INNER_SIZE}
             if batch == batches[-1] and context == contexts[-1]:
                 wanted |= {max(batch, CHECKED_SIZE)}
             sizes = {x for x in wanted if batch <= x <= mode.top}

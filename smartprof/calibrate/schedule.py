@@ -3,26 +3,26 @@
 Every point gets its first visits in random order (minutes may lie between two visits of one point,
 so that drift shows as spread instead of bias); then the curves are refined where it pays; then all
 get a further visit, and the widest intervals more, until they are settled or the time is spent. The
-sentinel is timed every few visits; visits beside a spell of another pace are made again.
+sentinel is timed every few visits: from it and all others `pace.py` tells how fast the device was.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
 
 from smartprof.calibrate.clocks import ClockWatch
-from smartprof.calibrate.drift import FIRST, PaceKeeper
+from smartprof.calibrate.pace import steadied
 from smartprof.calibrate.plan import Plan, Point
 from smartprof.calibrate.refine import next_point
 from smartprof.calibrate.stopping import StoppingRule, relative_half_width
-from smartprof.calibrate.visits import Samples, Visit, add_visit, totals
-from smartprof.stats import Summary, summarise
+from smartprof.calibrate.visits import Visit
+from smartprof.stats import summarise
 
-MIN_SAMPLES = 2  # of a visit; a point gets several visits
+MIN_SAMPLES = 1  # of a visit; a point gets several visits
 MAX_SAMPLES = 200
 FIRST_VISITS = 2  # before anything is decided by what they say
 VISITS = 3  # of every point, in different orders: one that fell into a busy moment is outvoted
@@ -31,10 +31,9 @@ VERIFY_SECONDS = 0.12  # of one visit; long passes take what their fewest sample
 DRAFT_SECONDS = 0.03
 WARM_SECONDS = 0.04  # before the first visit of a point
 SENTINEL_EVERY = 8  # visits
+SETTLED_AT_ONCE = 8  # of the widest intervals, before all are looked at again
 HOT_RETRIES = 3
 DOUBTFUL = 0.08  # relative half-width with which a point must not steer
-PATIENCE = 0.15  # share of the budget in which another pace is waited out
-PACE_TOLERANCE = 4.0  # goals by which the sentinel may stray
 
 
 class Timings(Protocol):
@@ -75,7 +74,7 @@ def visit(
 
 
 class Sweep:
-    """Times the points of a plan. `samples` holds all that counts, at any moment.
+    """Times the points of a plan. `visits` holds all that was made, at any moment.
 
     known: visits of an earlier, interrupted run, which count as its own.
     budget_seconds: of all measuring; the held-out points have the share that the mode gives them.
@@ -92,25 +91,20 @@ class Sweep:
         seed: int = 0,
     ) -> None:
         self.plan, self.goal = plan, timings.goal
-        self.samples = totals(known)
-        self.pace = PaceKeeper(PACE_TOLERANCE * timings.goal, PATIENCE * budget_seconds)
+        self.visits = list(known)
         self._timings, self._watch = timings, watch
         self._rule = StoppingRule(timings.goal)
-        self.fitted = [*plan.fitted, *_added(plan, self.samples)]
-        self.held_out = [*plan.held_out, *(x for x in plan.fresh if x in self.samples)]
-        self._visits = Counter(x.point for x in known if not x.replaced)
+        self._visits = Counter(x.point for x in known)
+        self.fitted = [*plan.fitted, *_added(plan, self._visits)]
+        self.held_out = [*plan.held_out, *(x for x in plan.fresh if x in self._visits)]
         held_out = budget_seconds * plan.mode.held_out_seconds / plan.mode.budget_seconds
         self._left = {False: budget_seconds - held_out, True: held_out}  # seconds, by held-out
         self._warm: set[Point] = set()
-        self._summaries: dict[Point, Summary] = {}
         self._since_sentinel = 0
         self._rng = np.random.default_rng(seed)
 
     def measure(self) -> Iterator[Visit]:
         """Every visit of a whole sweep, so that the caller can save each before the next begins."""
-        if not self._late(self.plan.sentinel):
-            for _ in range(FIRST):
-                yield from self._keep_pace()
         for wanted in range(1, FIRST_VISITS + 1):
             yield from self._round(wanted)
         yield from self._refine(self.plan.mode.shapes)
@@ -141,11 +135,12 @@ class Sweep:
 
     def _refine(self, shapes: int) -> Iterator[Visit]:
         """Add shapes, one at a time, where a curve is least known."""
-        while len(self.fitted) < shapes and not self._late(self.plan.sentinel):
+        while len(self.fitted) < shapes and self._left[False] > 0:
             yield from self._clear_doubts()
-            summaries = {x: self._summary(x) for x in self.fitted}
+            steady = steadied(self.visits)
+            summaries = {x: summarise(steady[x]) for x in self.fitted}
             point = next_point(summaries, self.plan.boundaries)
-            if point is None or point in self.samples:
+            if point is None or point in self._visits:
                 return
             self.fitted.append(point)
             for _ in range(FIRST_VISITS):
@@ -153,73 +148,52 @@ class Sweep:
 
     def _clear_doubts(self) -> Iterator[Visit]:
         """Visit again what so few samples contradict each other about that nothing follows."""
-        for point in self.fitted:
-            if self._late(point) or point.quantity != "verify":
-                continue
-            for _ in range(VISITS):
-                if relative_half_width(self._summary(point)) > DOUBTFUL:
+        for _ in range(VISITS):
+            for point, width in self._widths(self.fitted).items():
+                if width > DOUBTFUL and point.quantity == "verify" and not self._late(point):
                     yield from self._visit(point)
 
     def _settle(self) -> Iterator[Visit]:
         """The widest intervals, until every point is settled or the time is spent."""
         for points in (self.held_out, self.fitted):
-            widths = {x: self._width(x) for x in points}
-            while widths and not self._late(points[0]):
-                widest = max(widths, key=lambda x: widths[x])
-                if widths[widest] == 0.0:
+            while points and not self._late(points[0]):
+                wide = self._unsettled(points)
+                if not wide:
                     break
-                yield from self._visit(widest)
-                widths[widest] = self._width(widest)
+                for point in wide[:SETTLED_AT_ONCE]:
+                    if not self._late(point):
+                        yield from self._visit(point)
 
-    def _width(self, point: Point) -> float:
-        """Relative half-width; 0 for a settled point."""
-        settled = self._rule.settled(self.samples[point])
-        return 0.0 if settled else relative_half_width(self._summary(point))
+    def _unsettled(self, points: Sequence[Point]) -> list[Point]:
+        """Those of the points that are not settled, the widest interval first."""
+        widths = self._widths(points)
+        return sorted((x for x in points if widths[x] > 0), key=lambda x: -widths[x])
 
-    def _summary(self, point: Point) -> Summary:
-        """Worked out again only where samples came."""
-        if point not in self._summaries:
-            self._summaries[point] = summarise(self.samples[point])
-        return self._summaries[point]
+    def _widths(self, points: Sequence[Point]) -> dict[Point, float]:
+        """Relative half-widths; 0 for a settled point."""
+        steady = steadied(self.visits)
+        return {
+            x: 0.0 if self._rule.settled(steady[x]) else relative_half_width(summarise(steady[x]))
+            for x in points
+        }
 
     def _late(self, point: Point) -> bool:
         return self._left[point in self.held_out] <= 0
 
     def _visit(self, point: Point) -> Iterator[Visit]:
-        """A visit, and from time to time one of the sentinel and what that asks for."""
-        made = self._timed(point, ())
-        self.pace.note(made)
-        yield made
+        """A visit, and from time to time one of the sentinel."""
+        yield self._timed(point)
         self._since_sentinel += 1
-        if self._since_sentinel >= SENTINEL_EVERY and not self._late(self.plan.sentinel):
+        if self._since_sentinel >= SENTINEL_EVERY and self._left[False] > 0:
             self._since_sentinel = 0
-            yield from self._keep_pace()
+            yield self._timed(self.plan.sentinel)
 
-    def _keep_pace(self) -> Iterator[Visit]:
-        """Time the sentinel, until it is back at the usual pace; then make suspect visits again."""
-        while True:
-            sentinel = self._timed(self.plan.sentinel, ())
-            yield sentinel
-            for suspect in self.pace.check(sentinel):
-                if self._late(self.plan.sentinel):
-                    self.pace.unmade += 1
-                    continue
-                again = self._timed(suspect.point, suspect.samples)
-                self.pace.note(again)
-                yield again
-            if not self.pace.waiting or self._late(self.plan.sentinel):
-                return
-
-    def _timed(self, point: Point, replaced: tuple[float, ...]) -> Visit:
+    def _timed(self, point: Point) -> Visit:
         start = self._timings.now()
-        made = Visit(point, tuple(self._cool_samples(point)), replaced)
-        # What must be made again is made again for held-out points too, whose own share is short:
-        # else they alone would keep the slow moments.
-        own_share = point in self.held_out and not replaced
-        self._left[own_share] -= self._timings.now() - start
-        self._visits[point] += not replaced
-        add_visit(self.samples, made)
-        self._summaries.pop(point, None)
+        made = Visit(point, tuple(self._cool_samples(point)))
+        self._left[point in self.held_out] -= self._timings.now() - start
+        self._visits[point] += 1
+        self.visits.append(made)
         return made
 
     def _cool_samples(self, point: Point) -> list[float]:
@@ -239,7 +213,7 @@ class Sweep:
         return visit(sample, self._timings.now, visit_seconds(point), warm_seconds)
 
 
-def _added(plan: Plan, known: Samples) -> list[Point]:
+def _added(plan: Plan, known: Iterable[Point]) -> list[Point]:
     """Points with which a run that was interrupted has refined the plan's curves.
 
     Others that it timed belong to a plan made for more memory, and to no curve of this one.

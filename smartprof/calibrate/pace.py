@@ -1,0 +1,152 @@
+"""How fast the device was at each visit, told by all visits together. Pure arithmetic.
+
+A shared machine changes its pace for seconds or minutes, and not for all passes alike: memory that
+others use slows the small ones, a lower clock the large ones. Where two points of a curve were
+timed at different paces, the curve shows a step that is none. So every visit is taken for
+
+    log seconds = usual log seconds of its point + w * small(t) + (1 - w) * large(t)
+
+with w the usual seconds of the fastest pass over those of the point: the share of it that every
+pass pays (the roofline's floor). Both paces are constant over short stretches of time and seldom
+jump: the least sum of absolute residuals, of absolute jumps (total variation), and, so that nothing
+is left open, of a little of the squared paces. All are solved for at once, by reweighted least
+squares; small residuals and jumps, by the noise that the residuals show, count squared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix, diags
+from scipy.sparse.linalg import spsolve
+
+from smartprof.calibrate.visits import Samples, Visit
+
+PACED = ("verify", "plain_decode")  # passes of the target: what they wait for is known
+STRETCH_SECONDS = 0.5  # of measuring
+ROUNDS = 12  # of reweighting
+DEVIATIONS = 1.4826  # standard deviations of normal noise in a median absolute deviation
+LEAST_NOISE = 0.002  # relative
+SMALL_JUMP = 1.0  # noises; a smaller jump counts squared
+DOUBT = 0.005  # visits' worth of belief that the pace of a stretch is as usual
+USUALLY_STRAYED = 0.1  # share of visits that stray further than is worth a warning
+
+
+def paces(visits: Sequence[Visit]) -> NDArray[np.float64]:
+    """Seconds of each visit over those at the usual pace, [n]; 1 for what is no pass of the target.
+
+    Usual is the median over these visits.
+    """
+    found = np.ones(len(visits))
+    paced = np.array([i for i, x in enumerate(visits) if x.point.quantity in PACED], int)
+    if paced.size:
+        seconds = np.array([sum(x.samples) for x in visits])
+        times = (np.cumsum(seconds) - seconds / 2)[paced]
+        number = {x: i for i, x in enumerate(dict.fromkeys(visits[i].point for i in paced))}
+        points = np.array([number[visits[i].point] for i in paced])
+        logs = np.log([np.median(visits[i].samples) for i in paced])
+        found[paced] = np.exp(_strayed(times, points, logs))
+    return found
+
+
+def steadied(visits: Sequence[Visit], found: NDArray[np.float64] | None = None) -> Samples:
+    """All samples of these visits, by point, as they would be at the usual pace.
+
+    found: their `paces`, where these are known already.
+    """
+    samples: Samples = {}
+    known = paces(visits) if found is None else found
+    for visit, pace in zip(visits, known.tolist(), strict=True):
+        samples.setdefault(visit.point, []).extend(x / pace for x in visit.samples)
+    return samples
+
+
+def spells(found: NDArray[np.float64], tolerance: float) -> int:
+    """How often, visit after visit, the pace strayed from the usual one. found: of `paces`."""
+    strayed = _beyond(found, tolerance)
+    return int(np.count_nonzero(strayed[1:] & ~strayed[:-1]) + strayed[:1].sum())
+
+
+def pace_warnings(found: NDArray[np.float64], tolerance: float) -> list[str]:
+    """What a reader should know of a device that was not steady. found: of `paces`."""
+    share = float(_beyond(found, tolerance).mean()) if found.size else 0.0
+    if share <= USUALLY_STRAYED:
+        return []
+    low, high = np.quantile(found, [0.05, 0.95])
+    return [
+        f"the device changed its pace while measuring: {100 * share:.0f} % of the visits strayed "
+        f"(passes took {low:.2f} to {high:.2f} of their usual seconds); timings were set right for "
+        "it, but calibrate again when it is steady"
+    ]
+
+
+def _beyond(found: NDArray[np.float64], tolerance: float) -> NDArray[np.bool_]:
+    return np.abs(np.log(found)) > np.log1p(tolerance)
+
+
+def _strayed(
+    times: NDArray[np.float64], points: NDArray[np.int64], logs: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Logarithm of each visit's pace, [n], from its time, its point's number, its log seconds."""
+    _, stretches = np.unique(np.floor(times / STRETCH_SECONDS), return_inverse=True)
+    usual = np.array([np.median(logs[points == x]) for x in range(points.max() + 1)])
+    levels = np.zeros((2, stretches.max() + 1))
+    strayed = np.zeros(len(logs))
+    for _ in range(ROUNDS):
+        share = np.exp(usual.min() - usual)
+        parts = np.stack([share, 1 - share])
+        left = logs - usual[points] - strayed
+        noise = max(DEVIATIONS * float(np.median(np.abs(left))), LEAST_NOISE)
+        design = _design(points, stretches, parts[:, points], len(usual), levels.shape[1])
+        usual, levels = _solved(
+            design, logs, noise / np.maximum(np.abs(left), noise), levels, noise
+        )
+        middle = np.median(levels[:, stretches], axis=1, keepdims=True)
+        usual, levels = usual + (parts * middle).sum(axis=0), levels - middle
+        strayed = (parts[:, points] * levels[:, stretches]).sum(axis=0)
+    return strayed
+
+
+def _design(
+    points: NDArray[np.int64],
+    stretches: NDArray[np.int64],
+    parts: NDArray[np.float64],
+    num_points: int,
+    num_stretches: int,
+) -> csr_matrix:
+    """What each visit, a row, is the sum of: its point, and both paces of its stretch by parts."""
+    columns = np.concatenate(
+        [points, num_points + stretches, num_points + num_stretches + stretches]
+    )
+    values = np.concatenate([np.ones(len(points)), *parts])
+    shape = (len(points), num_points + 2 * num_stretches)
+    return csr_matrix((values, (np.tile(np.arange(len(points)), 3), columns)), shape=shape)
+
+
+def _solved(
+    design: csr_matrix,
+    logs: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    before: NDArray[np.float64],
+    noise: float,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Usual log seconds of the points, and levels of both paces, [2, stretches]: least squares.
+
+    weights: of the visits; before: levels of the last round, by which jumps are weighted.
+    """
+    count = before.shape[1]
+    first = design.shape[1] - 2 * count
+    starts = first + np.concatenate([np.arange(count - 1), count + np.arange(count - 1)])
+    rows = np.arange(len(starts))
+    values = np.concatenate([-np.ones(len(starts)), np.ones(len(starts))])
+    columns = np.concatenate([starts, starts + 1])
+    jumps = csr_matrix((values, (np.tile(rows, 2), columns)), shape=(len(rows), design.shape[1]))
+    sizes = np.abs(np.diff(before, axis=1)).ravel()
+    stiffness = noise / np.maximum(sizes, SMALL_JUMP * noise)
+    doubts = np.repeat([0.0, DOUBT], [first, 2 * count])
+    normal = design.T @ design.multiply(weights[:, None]) + diags(doubts)
+    normal = normal + jumps.T @ jumps.multiply(stiffness[:, None])
+    found = spsolve(normal.tocsc(), design.T @ (weights * logs))
+    return found[:first], found[first:].reshape(2, count)
