@@ -1,7 +1,7 @@
 """What choosing trees by a quick profile loses on a device that was measured densely.
 
     smartprof calibrate --gpu cpu --mode quick --out quick.json
-    smartprof calibrate --gpu cpu --mode full --budget 600 --out truth.json
+    smartprof calibrate --gpu cpu --mode full --out truth.json
     python benchmarks/regret.py --profile quick.json --truth truth.json
 
 Takes the second profile for the truth. At every batch and context that both cover, for each assumed

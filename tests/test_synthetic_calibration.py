@@ -196,7 +196,7 @@ def test_a_floor_that_is_slow_every_other_while_is_set_right(seed: int) -> None:
 def test_a_busy_spell_is_set_right() -> None:
     spell = Disturbance(spell=(20.0, 24.0), spell_factor=1.3, swing=0.0)
     found = swept(1, disturbance=spell)
-    assert found.measured.drifts == 1
+    assert found.measured.drifts >= 1
     assert held_out_error(found.measured) <= HELD_OUT_GOAL
     assert found.measured.warnings == []
 

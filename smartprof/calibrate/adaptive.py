@@ -2,8 +2,8 @@
 
 An interval between two measured sizes may hide a jump or a fall. How far a straight line across it
 may be off is read from how much steeper or flatter it is than its neighbours; what matters is that
-error where trees land. An interval found worth splitting is bisected, boundaries first, until the
-predicted error is below the noise or there is no size left between.
+error where trees land, and over how many sizes. An interval found worth splitting is bisected,
+boundaries first, until the predicted error is below the noise or there is no size left between.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def best_split(curve: Mapping[int, Summary], boundaries: Sequence[int]) -> Split
     errors = predicted_errors(sizes, seconds, noise)
     floor = max(LEAST_ERROR, float(np.median(noise / seconds)) / 2)
     errors[(errors < floor) | (np.diff(sizes) == 1)] = 0.0
-    gains = errors * interest(sizes, seconds) * np.sqrt(np.log2(sizes[1:] / sizes[:-1]))
+    gains = errors * interest(sizes, seconds) * np.log2(sizes[1:] / sizes[:-1])
     best = int(np.argmax(gains))
     if gains[best] == 0.0:
         return None

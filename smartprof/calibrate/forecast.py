@@ -7,7 +7,7 @@ from typing import Literal
 
 from smartprof.calibrate.memory import predicted_bytes
 from smartprof.calibrate.plan import Plan, Point
-from smartprof.calibrate.schedule import MIN_SAMPLES, WARM_SECONDS, visit_seconds, visits_of
+from smartprof.calibrate.schedule import WARM_SECONDS, least_samples, visit_seconds, visits_of
 from smartprof.models.shapes import ModelShape
 
 
@@ -66,7 +66,7 @@ def _forecast(
 ) -> Forecast:
     run = _pass_of(point)
     seconds = pass_seconds(shape, run, element_bytes, rates)
-    visit = max(visit_seconds(point), MIN_SAMPLES * seconds)
+    visit = max(visit_seconds(point), least_samples(point) * seconds)
     return Forecast(
         point=point,
         use=use,

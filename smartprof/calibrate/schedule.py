@@ -1,9 +1,9 @@
 """In which order points are timed, how often, and which are added. Knows no device.
 
 Every point gets its first visits in random order (minutes may lie between two visits of one point,
-so that drift shows as spread instead of bias); then the curves are refined where it pays; then all
-get a further visit, and the widest intervals more, until they are settled or the time is spent. The
-sentinel is timed every few visits: from it and all others `pace.py` tells how fast the device was.
+so that drift shows as spread instead of bias); then the curves are refined where it pays; then the
+widest intervals get further visits, until all are settled or the time is spent. The sentinel is
+timed every few visits: from it and all others `pace.py` tells how fast the device was.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from smartprof.calibrate.visits import Visit
 from smartprof.stats import summarise
 
 MIN_SAMPLES = 1  # of a visit; a point gets several visits
+DRAFT_SAMPLES = 3  # the same of drafting, whose seconds scatter more than those of a long pass
 MAX_SAMPLES = 200
-FIRST_VISITS = 2  # before anything is decided by what they say
 VISITS = 3  # of every point, in different orders: one that fell into a busy moment is outvoted
 DRAFT_VISITS = 2
 VERIFY_SECONDS = 0.12  # of one visit; long passes take what their fewest samples take
@@ -54,11 +54,15 @@ class Timings(Protocol):
 
 
 def visit(
-    sample: Callable[[], float], now: Callable[[], float], seconds: float, warm_seconds: float
+    sample: Callable[[], float],
+    now: Callable[[], float],
+    seconds: float,
+    warm_seconds: float,
+    least: int = MIN_SAMPLES,
 ) -> list[float]:
     """Call `sample` (which returns the seconds it measured) after a warm-up, for about `seconds`.
 
-    At least `MIN_SAMPLES` calls, however long they take, and at most `MAX_SAMPLES`. The warm-up
+    At least `least` calls, however long they take, and at most `MAX_SAMPLES`. The warm-up
     takes at least one call, unless it has no time at all.
     """
     end = now() + warm_seconds
@@ -68,7 +72,7 @@ def visit(
         warming = now() < end
     samples: list[float] = []
     end = now() + seconds
-    while len(samples) < MIN_SAMPLES or (now() < end and len(samples) < MAX_SAMPLES):
+    while len(samples) < least or (now() < end and len(samples) < MAX_SAMPLES):
         samples.append(sample())
     return samples
 
@@ -105,11 +109,9 @@ class Sweep:
 
     def measure(self) -> Iterator[Visit]:
         """Every visit of a whole sweep, so that the caller can save each before the next begins."""
-        for wanted in range(1, FIRST_VISITS + 1):
+        for wanted in range(1, VISITS + 1):
             yield from self._round(wanted)
         yield from self._refine(self.plan.mode.shapes)
-        for wanted in range(FIRST_VISITS + 1, VISITS + 1):
-            yield from self._round(wanted)
         yield from self._settle()
 
     def measure_again(self, shapes: int) -> Iterator[Visit]:
@@ -143,7 +145,7 @@ class Sweep:
             if point is None or point in self._visits:
                 return
             self.fitted.append(point)
-            for _ in range(FIRST_VISITS):
+            for _ in range(VISITS):
                 yield from self._visit(point)
 
     def _clear_doubts(self) -> Iterator[Visit]:
@@ -154,18 +156,18 @@ class Sweep:
                     yield from self._visit(point)
 
     def _settle(self) -> Iterator[Visit]:
-        """The widest intervals, until every point is settled or the time is spent."""
-        for points in (self.held_out, self.fitted):
-            while points and not self._late(points[0]):
-                wide = self._unsettled(points)
-                if not wide:
-                    break
-                for point in wide[:SETTLED_AT_ONCE]:
-                    if not self._late(point):
-                        yield from self._visit(point)
+        """The widest intervals, until every point is settled or the time is spent.
 
-    def _unsettled(self, points: Sequence[Point]) -> list[Point]:
-        """Those of the points that are not settled, the widest interval first."""
+        Held-out points among the others: timed earlier, they would judge by another pace.
+        """
+        while wide := self._unsettled():
+            for point in wide[:SETTLED_AT_ONCE]:
+                if not self._late(point):
+                    yield from self._visit(point)
+
+    def _unsettled(self) -> list[Point]:
+        """Points that are not settled and have time left, the widest interval first."""
+        points = [x for x in self.fitted + self.held_out if not self._late(x)]
         widths = self._widths(points)
         return sorted((x for x in points if widths[x] > 0), key=lambda x: -widths[x])
 
@@ -206,11 +208,12 @@ class Sweep:
         return self._samples(point)
 
     def _samples(self, point: Point) -> list[float]:
-        cold = point not in self._warm or self._timings.warm_again
+        cold = point not in self._warm or _drafts(point) or self._timings.warm_again
         self._warm.add(point)
         warm_seconds = WARM_SECONDS if cold else 0.0
         sample = self._timings.sampler(point)
-        return visit(sample, self._timings.now, visit_seconds(point), warm_seconds)
+        now, least = self._timings.now, least_samples(point)
+        return visit(sample, now, visit_seconds(point), warm_seconds, least)
 
 
 def _added(plan: Plan, known: Iterable[Point]) -> list[Point]:
@@ -237,9 +240,18 @@ def visits_of(point: Point) -> int:
 
     Drafting is timed hundreds of times in a visit, and setting a visit up costs more.
     """
-    return DRAFT_VISITS if point.quantity.startswith("draft") else _weight(point) * VISITS
+    return DRAFT_VISITS if _drafts(point) else _weight(point) * VISITS
+
+
+def least_samples(point: Point) -> int:
+    """How often a visit runs the point at least."""
+    return DRAFT_SAMPLES if _drafts(point) else MIN_SAMPLES
 
 
 def visit_seconds(point: Point) -> float:
     """How long one visit goes on, if the fewest samples do not take longer."""
-    return DRAFT_SECONDS if point.quantity.startswith("draft") else VERIFY_SECONDS
+    return DRAFT_SECONDS if _drafts(point) else VERIFY_SECONDS
+
+
+def _drafts(point: Point) -> bool:
+    return point.quantity.startswith("draft")
