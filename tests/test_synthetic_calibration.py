@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from smartprof.calibrate.fit import fit_roofline, fit_surface, roofline_seconds
 from smartprof.calibrate.measure import Measured, measure
+from smartprof.calibrate.pace import steadied
 from smartprof.calibrate.plan import MODES, Plan, Point, make_plan
 from smartprof.calibrate.schedule import VISITS
 from smartprof.calibrate.visits import Visit
@@ -209,6 +210,7 @@ def test_a_pace_that_never_comes_back_is_reported() -> None:
 def test_a_slow_start_is_forgotten_when_the_device_picks_up() -> None:
     found = swept(1, disturbance=Disturbance(spell=(0.0, 8.0), spell_factor=3.0, swing=0.0))
     assert held_out_error(found.measured) <= HELD_OUT_GOAL
+    assert found.measured.warnings == []
 
 
 def test_a_quiet_device_is_left_alone_once_it_is_known() -> None:
@@ -228,13 +230,15 @@ def test_an_interrupted_sweep_goes_on_with_the_shapes_that_it_had_added() -> Non
     half = totals(known)
     added = set(half) - set(whole.measured.plan.fitted + whole.measured.plan.held_out)
     assert added
-    resumed = measure(plan_of("quick"), 40.0, SyntheticDevice(4), known, lambda _: None)
+    made: list[Visit] = []
+    resumed = measure(plan_of("quick"), 40.0, SyntheticDevice(4), known, made.append)
     assert added <= set(resumed.fitted)
     assert len(resumed.fitted) <= 60
+    both = steadied([*known, *made])
     for point, samples in half.items():
-        if point != resumed.plan.sentinel:
-            kept = resumed.samples[point][: len(samples)]
-            assert kept == pytest.approx(samples, rel=0.1)  # set right for the pace, no more
+        assert resumed.samples[point] == both[point]
+        kept = resumed.samples[point][: len(samples)]
+        assert kept == pytest.approx(samples, rel=0.1)  # set right for the pace, no more
 
 
 def test_a_sweep_resumed_with_less_memory_leaves_out_what_no_longer_fits() -> None:

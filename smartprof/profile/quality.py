@@ -96,7 +96,7 @@ class Quality(_Part):
 
     first_draw: where `held_out` is a second set, drawn after a first one failed and shapes were
     added: that first set, by the same fit. outliers: samples marked as such, and kept. drifts:
-    times that the device's pace strayed while measuring, which the timings were set right for.
+    times that the device's pace strayed while measuring, which was made up for.
     """
 
     held_out: ErrorSummary

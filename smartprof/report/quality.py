@@ -67,6 +67,6 @@ def _disturbances(profile: Profile) -> list[str]:
     quality = profile.quality
     counts = {
         "samples far outside were kept and marked": quality.outliers,
-        "times the device's pace strayed, which the timings were set right for": (quality.drifts),
+        "times the device's pace strayed, which was made up for": quality.drifts,
     }
     return [f"{count} {what}" for what, count in counts.items() if count is not None]
