@@ -4,12 +4,14 @@ from itertools import product
 
 import pytest
 
+from smartprof.calibrate.fit import fit_surface
 from smartprof.calibrate.memory import predicted_bytes
 from smartprof.calibrate.plan import MODES, QUANTITIES, Plan, Point, make_plan
 from smartprof.drafters.ngram import NgramDrafter
 from smartprof.errors import InputError
 from smartprof.models.buckets import CAPTURE_SIZES
 from smartprof.models.shapes import named_shape
+from smartprof.stats import Summary
 
 SMOL = named_shape("SmolLM2-135M")
 LLAMA = named_shape("Llama-3.1-8B")
@@ -130,18 +132,17 @@ def test_held_out_points_reach_batches_and_contexts_that_were_not_measured() -> 
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_drafting_is_timed_as_far_at_every_batch(mode: str) -> None:
+def test_prices_reach_as_far_at_every_batch(mode: str) -> None:
     """Where one curve ends early, batches between it and the next have extrapolated prices."""
     plan = make_plan(mode, SMOL, PLENTY, 4, 8192, ("ngram", "hybrid"))
-    for source in ("ngram", "hybrid"):
-        for quantity in ("draft_step", "draft_catchup"):
-            own = [x for x in plan.fitted if (x.quantity, x.source) == (quantity, source)]
-            largest: dict[int, int] = {}
-            for point in own:
-                largest[point.batch] = max(point.size, largest.get(point.batch, 0))
-            assert len(largest) == 2
-            assert len(set(largest.values())) == 1
-            assert max(largest.values()) >= 8 * max(largest)
+    drafting = list(product(("draft_step", "draft_catchup"), ("ngram", "hybrid")))
+    for quantity, source in [("verify", ""), ("round_overhead", ""), *drafting]:
+        own = [x for x in plan.fitted if (x.quantity, x.source) == (quantity, source)]
+        seconds = {(x.batch, x.size, x.context): 1e-3 * (1 + x.size / 64) for x in own}
+        surface = fit_surface(quantity, {x: Summary(y, 0.0, 0.0, 9) for x, y in seconds.items()})
+        assert len({x.batch for x in surface.curves}) >= 2
+        assert len({x.knots[-1].size for x in surface.curves}) == 1
+        assert surface.curves[0].knots[-1].size >= 8 * max(x.batch or 1 for x in surface.curves)
 
 
 def test_the_same_question_gives_the_same_plan() -> None:

@@ -15,7 +15,6 @@ from smartprof.models.shapes import ModelShape
 
 QUANTITIES = ("verify", "plain_decode", "round_overhead", "draft_step", "draft_catchup")
 INNER_SIZE = 16  # at longer contexts, where the first tokens add more attention each than the next
-CHECKED_SIZE = 64  # at the largest batch and context, where batch, size and context interact most
 LOOKUPS = ("ngram",)  # sources that search text: next to nothing, even where there is most of it
 MOST_ACCEPTED = 8  # tokens per request of the largest batch that a catch-up is timed with
 
@@ -43,6 +42,9 @@ class Mode:
     from one request to two they jump, as padding and masks begin, and then grow next to straight.
     sizes: of the base curve (smallest batch, shortest context), in tokens, before it is refined.
     multiples: sizes of every other curve, in tokens per request, beside `top`, the largest size.
+    inner, inner_long: sizes of curves of several requests, in tokens, at the shortest context and
+    at longer ones. What batch and context add is no straight line in the tokens: the first ones
+    widen the padding of attention most.
     shapes: the most that enter the fit; those that the plan leaves open go where they are needed.
     budget_seconds: of measuring; held_out_seconds of them are the held-out shapes' own.
     redraw: whether held-out shapes that fail bring further shapes and a fresh draw, once.
@@ -54,6 +56,8 @@ class Mode:
     contexts: tuple[int, ...]
     sizes: tuple[int, ...]
     multiples: tuple[int, ...]
+    inner: tuple[int, ...]
+    inner_long: tuple[int, ...]
     shapes: int
     held_out: int
     budget_seconds: float
@@ -73,9 +77,34 @@ TILE = 16  # every such size is a multiple of it
 BATCHES = (1, 2, 4, 8, 16)
 # The budget of full mode is what a busy CPU needs; a steady device is known long before.
 MODES = {
-    "quick": Mode("quick", BATCHES, False, (64, 1024), BASE_SIZES, (1,), 60, 10, 76.0, 15.0),
+    "quick": Mode(
+        name="quick",
+        batches=BATCHES,
+        every_batch=False,
+        contexts=(64, 1024),
+        sizes=BASE_SIZES,
+        multiples=(1,),
+        inner=(32,),
+        inner_long=(64,),
+        shapes=60,
+        held_out=10,
+        budget_seconds=76.0,
+        held_out_seconds=15.0,
+    ),
     "full": Mode(
-        "full", BATCHES, True, (64, 512, 2048), BASE_SIZES, (1, 4), 150, 40, 600.0, 120.0, True
+        name="full",
+        batches=BATCHES,
+        every_batch=True,
+        contexts=(64, 512, 2048),
+        sizes=BASE_SIZES,
+        multiples=(1, 4),
+        inner=(32, 64),
+        inner_long=(32, 64),
+        shapes=150,
+        held_out=40,
+        budget_seconds=600.0,
+        held_out_seconds=120.0,
+        redraw=True,
     ),
 }
 
@@ -191,15 +220,16 @@ def _verify_points(
     points = []
     for batch in _curve_batches(mode, batches):
         for context in contexts:
-            wanted = {batch * x for x in mode.multiples if batch * x <= mode.top} | {mode.top}
-            if batch == batches[0] or context == contexts[0]:
-                wanted |= {batch + 1}  # the first token that speculation adds may cost most
-            if batch == batches[0] and context == contexts[0]:
+            wanted = {batch * x for x in mode.multiples} | {mode.top}
+            first, shortest = batch == batches[0], context == contexts[0]
+            if first and shortest:
                 wanted |= {*mode.sizes, *edges}
-            if context != contexts[0] and (mode.every_batch or batch == batches[0]):
+            elif not first:
+                wanted |= {*(mode.inner if shortest else mode.inner_long)}
+            if first or shortest:
+                wanted |= {batch + 1}  # the first token that speculation adds may cost most
+            if not shortest and (first or mode.every_batch):
                 wanted |= {INNER_SIZE}
-            if batch == batches[-1] and context == contexts[-1]:
-                wanted |= {max(batch, CHECKED_SIZE)}
             sizes = {x for x in wanted if batch <= x <= mode.top}
             points += [Point("verify", batch, x, context) for x in sorted(sizes)]
     return points
@@ -210,10 +240,8 @@ def _round_points(mode: Mode, batches: tuple[int, ...], contexts: tuple[int, ...
     points += [
         Point("plain_decode", x, x, y) for x in _curve_batches(mode, batches) for y in contexts[1:]
     ]
-    points += [
-        Point("round_overhead", x, y, contexts[0]) for x in _ends(batches) for y in (x, mode.top)
-    ]
-    return points
+    points += [Point("round_overhead", x, x, contexts[0]) for x in _ends(batches)]
+    return [*points, Point("round_overhead", batches[-1], mode.top, contexts[0])]
 
 
 def _draft_points(
@@ -238,13 +266,15 @@ def _draft_points(
 def _lookup_points(
     mode: Mode, batches: tuple[int, ...], contexts: tuple[int, ...], source: str
 ) -> list[Point]:
-    """Of a source that searches text, at the longest context only."""
+    """Of a source that searches text, at the longest context only.
+
+    What more rows or tokens add is next to the same at every batch: measured at the largest one.
+    """
     largest = {"draft_step": mode.top, "draft_catchup": MOST_ACCEPTED * batches[-1]}
     return [
-        Point(quantity, batch, x, contexts[-1], source)
-        for batch in _ends(batches)
+        Point(quantity, batch, size, contexts[-1], source)
         for quantity, most in largest.items()
-        for x in sorted({batch, most})
+        for batch, size in dict.fromkeys([*((x, x) for x in _ends(batches)), (batches[-1], most)])
     ]
 
 
