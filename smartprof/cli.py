@@ -210,10 +210,10 @@ def calibrate(
     if not known:
         journal.discard()
     plan = calibration.plan
-    shapes, spare = len(plan.fitted) + len(plan.held_out), plan.mode.shapes - len(plan.fitted)
+    added = f", and up to {plan.spare} where curves are least known," if plan.spare else ""
     err.print(
-        f"measuring {shapes} shapes, and up to {max(0, spare)} where curves are least known, in "
-        f"about {calibration.total_seconds:.0f} s",
+        f"measuring {len(plan.fitted) + len(plan.held_out)} shapes{added} in about "
+        f"{calibration.total_seconds:.0f} s",
         soft_wrap=True,
     )
     with _progress() as progress:

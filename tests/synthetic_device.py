@@ -25,6 +25,7 @@ KNEE = 96.0
 SLOPE_BELOW, SLOPE_ABOVE = 2e-5, 2.2e-4
 # From this many tokens on the pass takes so many times as long; below 1 it is a fall.
 FACTORS = {17: 1.10, 44: 1.12, 65: 1.15, 105: 0.90, 129: 1.18, 193: 1.12}
+TILES = (16,)  # what a calibration supposes of it, beside the multiples of 16
 STEPS = tuple(x for x, y in FACTORS.items() if y > 1)
 KV_SECONDS, KV_FREE = 1.5e-7, 4096
 SCORE_SECONDS = 4e-9

@@ -21,7 +21,7 @@ from smartprof.profile.refits import refitted
 from smartprof.profile.schema import AXES, Curve, DrafterCosts, Profile, Quantity, Surface
 from smartprof.stats import Summary, summarise
 from tests.profiles import make_profile
-from tests.synthetic_device import SyntheticDevice, true_free_tokens, truth
+from tests.synthetic_device import TILES, SyntheticDevice, true_free_tokens, truth
 
 ACCEPTANCES = [read_acceptance(x) for x in CURVES]
 BATCHES, CONTEXTS = (1, 4, 16), (64, 1024)
@@ -100,7 +100,8 @@ def true_profile() -> Profile:
 @cache
 def calibrated(seed: int) -> Profile:
     """The synthetic device, disturbed, as a quick calibration finds it."""
-    plan = make_plan("quick", named_shape("SmolLM2-135M"), 1 << 50, 4, 8192, ("ngram",))
+    shape = named_shape("SmolLM2-135M")
+    plan = make_plan("quick", shape, 1 << 50, 4, 8192, ("ngram",), tiles=TILES)
     device = SyntheticDevice(seed)
     found = measure(plan, plan.mode.budget_seconds, device, [], lambda _: None)
     assert len(found.fitted) <= 60

@@ -25,6 +25,7 @@ from tests.synthetic_device import (
     FLOOR_SECONDS,
     QUIET,
     STEPS,
+    TILES,
     Disturbance,
     SyntheticDevice,
     truth,
@@ -63,7 +64,8 @@ class Swept:
 
 
 def plan_of(mode: str) -> Plan:
-    return make_plan(mode, named_shape("SmolLM2-135M"), 1 << 50, 4, 8192, ("ngram",))
+    shape = named_shape("SmolLM2-135M")
+    return make_plan(mode, shape, 1 << 50, 4, 8192, ("ngram",), tiles=TILES)
 
 
 def swept(seed: int, mode: str = "quick", disturbance: Disturbance = USUAL) -> Swept:

@@ -71,9 +71,9 @@ class Mode:
 
 
 BASE_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-# Sizes from which tiles of matrix products overflow where this was looked at, by kind of device.
-TILES = {"cpu": (16,), "cuda": (64, 128)}
-TILE = 16  # every such size is a multiple of it
+# Sizes at which tiles of matrix products are full where this was looked at, by kind of device.
+TILES = {"cpu": (6, 16), "cuda": (64, 128)}
+TILE = 16  # of the sizes where it may also jump
 BATCHES = (1, 2, 4, 8, 16)
 # The budget of full mode is what a busy CPU needs; a steady device is known long before.
 MODES = {
@@ -134,6 +134,11 @@ class Plan:
         )
 
     @property
+    def spare(self) -> int:
+        """How many shapes may be added where curves are least known."""
+        return max(0, self.mode.shapes - len(self.fitted))
+
+    @property
     def batch(self) -> int:
         """The largest batch."""
         return max(x.batch for x in self.fitted)
@@ -192,7 +197,7 @@ def make_plan(
         draft_points = _lookup_points if source in LOOKUPS else _draft_points
         others += draft_points(chosen, batches, contexts, source)
     room = chosen.shapes - len(others) - len(_verify_points(chosen, batches, contexts, ()))
-    edges = _edges(chosen, capture_sizes or tiles)[: max(room, 0)]
+    edges = _edges(chosen, capture_sizes, tiles)[: max(room, 0)]
     fitted = _verify_points(chosen, batches, contexts, edges) + others
     held_out, fresh = _held_out(chosen, batches, contexts, set(fitted))
     return Plan(chosen, tuple(fitted), held_out, (*skipped, *fits.skipped), fresh, boundaries)
@@ -205,9 +210,11 @@ def find_mode(name: str) -> Mode:
     return MODES[name]
 
 
-def _edges(mode: Mode, jumps: Sequence[int]) -> list[int]:
-    """Sizes just above those sizes of the mode where the time may jump."""
-    return [x + 1 for x in mode.sizes if x in jumps and 16 <= x < mode.top]
+def _edges(mode: Mode, capture_sizes: Sequence[int], tiles: Sequence[int]) -> list[int]:
+    """Sizes beside those of the mode with which both sides of likely jumps are measured."""
+    captured = [x for x in capture_sizes if x in mode.sizes and x >= TILE]
+    sides = [y for x in (captured if capture_sizes else tiles) if x < mode.top for y in (x, x + 1)]
+    return [x for x in sides if x not in mode.sizes]
 
 
 def _boundaries(mode: Mode, capture_sizes: Sequence[int]) -> tuple[int, ...]:

@@ -41,11 +41,10 @@ def forecast_lines(plan: Plan, rows: Sequence[Forecast], budget_seconds: float) 
     """Sentences under the table."""
     sure = [x for x in rows if x.use != "second draw"]
     total = sum(x.measuring_seconds for x in sure)
-    spare = plan.mode.shapes - len(plan.fitted)
+    added = f"; up to {plan.spare} more shapes go where the curves are least known"
     lines = [
         f"{len(plan.fitted)} shapes to fit, {len(plan.held_out)} held out, about "
-        f"{seconds_text(total)} by prediction; up to {max(0, spare)} more shapes go where the "
-        "curves are least known",
+        f"{seconds_text(total)} by prediction{added if plan.spare else ''}",
         f"measuring ends after {budget_seconds:.0f} s, or when every point is settled; each shape "
         "is measured once however long that takes",
         f"most memory beside the weights: {bytes_text(max(x.memory_bytes for x in rows))}",
