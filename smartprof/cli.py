@@ -15,7 +15,15 @@ from smartprof.cli_estimate import register as register_estimate
 from smartprof.cli_plan import register as register_plan
 from smartprof.cli_profiles import register as register_profiles
 from smartprof.cli_simulate import register as register_simulate
-from smartprof.console import Force, command_line, err, integers, out, print_table
+from smartprof.console import (
+    Force,
+    PricedDrafter,
+    command_line,
+    err,
+    integers,
+    out,
+    print_table,
+)
 from smartprof.errors import SmartprofError
 
 INTERRUPTED = 130  # exit code
@@ -44,9 +52,6 @@ DrafterName = Annotated[
         "the target; a directory or Hub id alone also tells what it is. auto: hybrid where a head "
         "is shipped, else ngram.",
     ),
-]
-PricedDrafter = Annotated[
-    str, typer.Option("--drafter", help="One that the profile has: ngram, lm, eagle3 or hybrid.")
 ]
 Dtype = Annotated[
     str | None, typer.Option("--dtype", help="float32, bfloat16 or float16; default by device.")
@@ -261,7 +266,7 @@ def predict(
     context: Annotated[
         float | None, typer.Option(help="Mean committed tokens per request.")
     ] = None,
-    drafter: PricedDrafter = "ngram",
+    drafter: PricedDrafter = None,
     queries: Annotated[
         Path | None,
         typer.Option(help="CSV with columns quantity,batch,tokens,context; prints CSV."),

@@ -10,6 +10,7 @@ import typer
 from smartprof.console import (
     Force,
     JsonPath,
+    PricedDrafter,
     ProfileName,
     err,
     integers,
@@ -25,10 +26,6 @@ AcceptanceText = Annotated[
         "accepted per round, of how many), file:FILE (an acceptance file), vllm:FILE (/metrics or "
         "JSON) or sglang:FILE (bench_speculative.py).",
     ),
-]
-PricedDrafter = Annotated[
-    str | None,
-    typer.Option("--drafter", help="One that the profile prices; default: its only one."),
 ]
 MinGain = Annotated[
     float,

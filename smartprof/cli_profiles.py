@@ -253,7 +253,7 @@ def _print_comparison(found: Any) -> None:
     for line in comparison_lines(found):
         print_line(line)
     if found.regions:
-        print_table(regions_table(found.regions))
+        print_table(regions_table(found))
     else:
         print_line("seconds: nothing compared, no point lies in both domains")
     if any(x.changes for x in found.decisions):

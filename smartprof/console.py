@@ -24,6 +24,10 @@ err = Console(stderr=True, markup=False, emoji=False, width=None if sys.stderr.i
 
 Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
 ProfileName = Annotated[str, typer.Option(help="A profile file, or a shipped one's name.")]
+PricedDrafter = Annotated[
+    str | None,
+    typer.Option("--drafter", help="One that the profile prices; default: its only one."),
+]
 JsonPath = Annotated[Path | None, typer.Option("--json", help="Write the report here.")]
 
 

@@ -186,7 +186,10 @@ def test_calibrate_writes_a_profile_and_prints_tables_and_the_knee(made: Place) 
     assert made.calibration.err.splitlines()[-1] == f"wrote {made.profile}"
     out = made.calibration.out
     assert out.startswith("tiny (float32, eager) on ")
-    assert re.search(r"at batch 2, context 64: .* tokens are nearly free .* knee is at \d+", out)
+    for batch in (1, 16):
+        line = rf"at batch {batch}, context 64: .* nearly free .* knee is at \d+"
+        assert re.search(line, out)
+    assert "at batch 2, context 64" not in out  # the table has them all
     assert "held-out error of verify passes" in out
     assert not list(made.folder.glob("*.partial*"))
     profile = load_profile(made.profile)
@@ -226,6 +229,15 @@ def test_show_prints_a_profile_that_holds_no_measured_quality(tmp_path: Path) ->
     assert (result.code, result.err) == (0, "")
     assert "measured 0 shapes" in result.out
     assert "held-out error" not in result.out  # of no passes
+
+
+def test_predict_asks_for_the_drafter_where_several_are_priced(tmp_path: Path) -> None:
+    asked = ("predict", "xeon-2t-smollm2.json", "--quantity", "draft_step", "--batch", 1)
+    where = ("--tokens", 1, "--context", 64)
+    assert "--drafter, one of hybrid, ngram" in refused(tmp_path, *asked, *where)
+    seconds = [smartprof(*asked, *where, "--drafter", x).out for x in ("hybrid", "ngram")]
+    assert all(" s (" in x for x in seconds)
+    assert seconds[0] != seconds[1]
 
 
 def test_predict_returns_an_anchor_exactly_and_names_the_tier(place: Place) -> None:

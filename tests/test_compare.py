@@ -186,3 +186,11 @@ def test_compare_prints_and_writes_what_it_found(tmp_path: Path) -> None:
     assert f"{len(changed)} of {len(value['decisions'])} change" in result.out
     assert "exists" in refused(tmp_path, *given)
     assert "expected a profile" in refused(tmp_path, "compare", "xeon-2t-smollm2.json", "no.json")
+
+
+def test_seconds_that_were_not_timed_have_no_interval(tmp_path: Path) -> None:
+    report = tmp_path / "r.json"
+    assert smartprof("compare", "a100.json", "h200.json", "--json", report).code == 0
+    value = json.loads(report.read_text())
+    assert value["regions"]
+    assert {(x["half_width_a"], x["half_width_b"]) for x in value["regions"]} == {(None, None)}

@@ -233,7 +233,7 @@ def _verify_points(
                 wanted |= {*mode.sizes, *edges}
             elif not first:
                 wanted |= {*(mode.inner if shortest else mode.inner_long)}
-            if first or shortest:
+            if shortest or mode.every_batch or batch in batches[:2]:
                 wanted |= {batch + 1}  # the first token that speculation adds may cost most
             if not shortest and (first or mode.every_batch):
                 wanted |= {INNER_SIZE}

@@ -14,11 +14,12 @@ from smartprof.planning.decisions import Decision
 from smartprof.profile.compare import Region
 from smartprof.profile.keys import Difference
 from smartprof.profile.schema import Profile
+from smartprof.report.tables import MISSING
 
 REGIONS_CAPTION = (
     "B / A: median of the ratios of seconds at the points that either measured; +-: median 95 % "
-    "half-width of A and B; FAST, SLOW: B's intervals lie clear of A's; SAME: each value in the "
-    "other's interval; AMBIGUOUS: too noisy to tell"
+    "half-width of A and B, - for seconds that were not timed; FAST, SLOW: B's intervals lie clear "
+    "of A's; SAME: each value in the other's interval; AMBIGUOUS: too noisy to tell"
 )
 
 
@@ -53,13 +54,14 @@ def comparison_lines(comparison: Comparison) -> list[str]:
     return lines
 
 
-def regions_table(regions: Sequence[Region]) -> Table:
+def regions_table(comparison: Comparison) -> Table:
     """One line per quantity and region."""
     table = _table("seconds of B against A")
     for name in ("quantity", "region", "points", "B / A", "+- A", "+- B", "verdict"):
         table.add_column(name, justify="left" if name in ("quantity", "region") else "right")
     before = None
-    for region in regions:
+    for region in comparison.regions:
+        widths = _half_widths(comparison, region)
         owner = (region.quantity, region.drafter)
         if before not in (None, owner):
             table.add_section()
@@ -69,8 +71,7 @@ def regions_table(regions: Sequence[Region]) -> Table:
             region.name,
             str(region.points),
             f"{region.ratio:.3f}",
-            percent_text(100 * region.half_width),
-            percent_text(100 * region.other_half_width),
+            *(MISSING if x is None else percent_text(100 * x) for x in widths),
             region.verdict,
         )
         before = owner
@@ -124,21 +125,29 @@ def comparison_report(comparison: Comparison) -> dict[str, Any]:
             for x in comparison.differences
         ],
         "unshared_drafters": list(comparison.unshared),
-        "regions": [
-            {
-                "quantity": x.quantity,
-                "drafter": x.drafter,
-                "region": x.name,
-                "points": x.points,
-                "ratio": x.ratio,
-                "half_width_a": x.half_width,
-                "half_width_b": x.other_half_width,
-                "verdict": x.verdict,
-            }
-            for x in comparison.regions
-        ],
+        "regions": [_region(comparison, x) for x in comparison.regions],
         "decisions": [_decision(x) for x in comparison.decisions],
     }
+
+
+def _region(comparison: Comparison, region: Region) -> dict[str, Any]:
+    half_width, other_half_width = _half_widths(comparison, region)
+    return {
+        "quantity": region.quantity,
+        "drafter": region.drafter,
+        "region": region.name,
+        "points": region.points,
+        "ratio": region.ratio,
+        "half_width_a": half_width,
+        "half_width_b": other_half_width,
+        "verdict": region.verdict,
+    }
+
+
+def _half_widths(comparison: Comparison, region: Region) -> tuple[float | None, float | None]:
+    """Those of A and B; None where the seconds are computed and have no interval."""
+    one, other = (x.provenance.kind == "analytic" for x in (comparison.one, comparison.other))
+    return (None if one else region.half_width, None if other else region.other_half_width)
 
 
 def _profile(profile: Profile) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from smartprof.csv_files import Row, number, read_csv, require_no_extra, whole
 from smartprof.errors import InputError, SmartprofError
 from smartprof.format import seconds_text
+from smartprof.planning.inputs import open_costs
 from smartprof.profile.cost import CostModel, Prediction
 from smartprof.profile.schema import AXES, Profile
 
@@ -19,19 +20,22 @@ NEEDS_DRAFTER = ("draft_step", "draft_catchup")
 
 def answer_one(
     profile: Profile,
-    drafter: str,
+    drafter: str | None,
     quantity: str,
     batch: int | None,
     tokens: int | None,
     context: float | None,
 ) -> str:
-    """One line: seconds, and how they were found."""
+    """One line: seconds, and how they were found.
+
+    drafter: of draft quantities; may be None where the profile prices only one.
+    """
     found = _predict(_costs(profile, drafter, quantity), quantity, batch, tokens, context)
     origin = "" if found.provenance == "measured" else f", {found.provenance} profile"
     return f"{found.seconds:.9g} s ({seconds_text(found.seconds)}), {found.tier}{origin}"
 
 
-def answer_queries(profile: Profile, drafter: str, path: Path) -> str:
+def answer_queries(profile: Profile, drafter: str | None, path: Path) -> str:
     """CSV of the queries with columns seconds and tier added, in the order given.
 
     Raises InputError for a file, a column or a cell that cannot be used, naming the line: no row
@@ -55,10 +59,10 @@ def answer_queries(profile: Profile, drafter: str, path: Path) -> str:
     return text.getvalue()
 
 
-def _costs(profile: Profile, drafter: str, quantity: str) -> CostModel:
+def _costs(profile: Profile, drafter: str | None, quantity: str) -> CostModel:
     if quantity not in AXES:
         raise InputError(f"expected a quantity of {', '.join(AXES)}, got {quantity!r}")
-    return CostModel(profile, drafter if quantity in NEEDS_DRAFTER else None)
+    return open_costs(profile, drafter) if quantity in NEEDS_DRAFTER else CostModel(profile)
 
 
 def _answer(costs: CostModel, quantity: str, row: Row) -> Prediction:

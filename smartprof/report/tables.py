@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -101,9 +102,12 @@ def _free_text(free: int | None, interval: tuple[int | None, int | None] | None)
 
 
 def knee_sentences(profile: Profile) -> list[str]:
-    """One sentence per batch and context on what is nearly free and where the knee lies."""
+    """What is nearly free and where the knee lies, for the extreme batches and contexts."""
+    curves = profile.verify.curves
+    batches, contexts = ({x.batch or 0 for x in curves}, {x.context or 0 for x in curves})
+    corners = set(product((min(batches), max(batches)), (min(contexts), max(contexts))))
     sentences = []
-    for curve in profile.verify.curves:
+    for curve in (x for x in curves if x.place in corners):
         last = curve.knots[-1].size
         free = last if curve.free_tokens_10 is None else curve.free_tokens_10
         knee = "" if curve.roofline is None else f", the knee is at {curve.roofline.knee:.0f}"
