@@ -222,6 +222,26 @@ def test_a_quiet_device_is_left_alone_once_it_is_known() -> None:
     assert held_out_error(found.measured) < 1.0
 
 
+class NoisyHeldOut(SyntheticDevice):
+    """A device on which no point is ever settled, least of all the held-out ones."""
+
+    def sampler(self, point: Point) -> Callable[[], float]:
+        calm = super().sampler(point)
+        noise = 0.16 if point in plan_of("quick").held_out else 0.08
+        return lambda: calm() * float(np.exp(noise * self._draw.normal()))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_held_out_passes_are_timed_to_the_end(seed: int) -> None:
+    """Else they judge by another pace than that of the points beside them."""
+    plan, visits = plan_of("quick"), list[Visit]()
+    measure(plan, plan.mode.budget_seconds, NoisyHeldOut(seed), [], visits.append)
+    ends = np.cumsum([sum(x.samples) for x in visits])
+    last = {x.point for x, end in zip(visits, ends, strict=True) if end > 0.9 * ends[-1]}
+    assert last & set(plan.held_out)
+    assert last - {*plan.held_out, plan.sentinel}
+
+
 def test_the_same_seed_is_measured_the_same_way() -> None:
     assert swept(2).visits == swept(2).visits
 

@@ -102,7 +102,8 @@ class Sweep:
         self.fitted = [*plan.fitted, *_added(plan, self._visits)]
         self.held_out = [*plan.held_out, *(x for x in plan.fresh if x in self._visits)]
         held_out = budget_seconds * plan.mode.held_out_seconds / plan.mode.budget_seconds
-        self._left = {False: budget_seconds - held_out, True: held_out}  # seconds, by held-out
+        self._given = {False: budget_seconds - held_out, True: held_out}  # seconds, by held-out
+        self._left = dict(self._given)
         self._warm: set[Point] = set()
         self._since_sentinel = 0
         self._rng = np.random.default_rng(seed)
@@ -158,7 +159,8 @@ class Sweep:
     def _settle(self) -> Iterator[Visit]:
         """The widest intervals, until every point is settled or the time is spent.
 
-        Held-out points among the others: timed earlier, they would judge by another pace.
+        Fitted and held-out points in turns, so that the time of both ends together: if the device
+        slowly becomes faster, points that are timed longer than others seem to be faster as well.
         """
         while wide := self._unsettled():
             for point in wide[:SETTLED_AT_ONCE]:
@@ -166,10 +168,17 @@ class Sweep:
                     yield from self._visit(point)
 
     def _unsettled(self) -> list[Point]:
-        """Points that are not settled and have time left, the widest interval first."""
-        points = [x for x in self.fitted + self.held_out if not self._late(x)]
-        widths = self._widths(points)
-        return sorted((x for x in points if widths[x] > 0), key=lambda x: -widths[x])
+        """Points that are not settled and have time left, the widest interval first.
+
+        Of fitted and held-out points those of which a larger share of the time is left.
+        """
+        kinds = {False: self.fitted, True: self.held_out}
+        for held_out in sorted(kinds, key=self._spent):
+            points = [x for x in kinds[held_out] if not self._late(x)]
+            widths = self._widths(points)
+            if wide := [x for x in points if widths[x] > 0]:
+                return sorted(wide, key=lambda x: -widths[x])
+        return []
 
     def _widths(self, points: Sequence[Point]) -> dict[Point, float]:
         """Relative half-widths; 0 for a settled point."""
@@ -178,6 +187,11 @@ class Sweep:
             x: 0.0 if self._rule.settled(steady[x]) else relative_half_width(summarise(steady[x]))
             for x in points
         }
+
+    def _spent(self, held_out: bool) -> float:
+        """The share of the time of fitted or held-out points that is spent."""
+        given = self._given[held_out]
+        return 1 - self._left[held_out] / given if given else 1.0
 
     def _late(self, point: Point) -> bool:
         return self._left[point in self.held_out] <= 0
