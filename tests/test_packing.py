@@ -12,20 +12,17 @@ from smartprof.models.kernels import (
     choose_kernels,
     ways_at,
 )
-from smartprof.models.packing import (
-    Linear,
-    can_prepack,
-    kernels_text,
-    measure_kernels,
-    prepack_for_mkl,
-    settle,
-)
+from smartprof.models.packing import Linear, can_prepack, kernels_text, lay_out, settle
+from smartprof.models.panels import load_panels
+from smartprof.models.probing import lay_out_probed, measure_kernels
 
 WEIGHT = torch.randn(40, 24, generator=torch.Generator().manual_seed(0))
 needs_onednn = pytest.mark.skipif(not can_prepack(WEIGHT), reason="this torch has no oneDNN")
 needs_mkl = pytest.mark.skipif(
-    not prepack_for_mkl([Linear(WEIGHT)]), reason="this torch has no layout of MKL"
+    not set(MKL_TILES).issubset(lay_out_probed([Linear(WEIGHT)])),
+    reason="this torch has no layout of MKL",
 )
+PANELS: list[Way] = [] if load_panels() is None else ["panels"]
 
 
 @needs_onednn
@@ -35,10 +32,11 @@ def test_every_way_gives_the_same_product_and_sum(tokens: int, bias: torch.Tenso
     x, other = torch.randn(tokens, 24), torch.randn(tokens, 40)
     expected = torch.nn.functional.linear(x, WEIGHT, bias)
     kept = other.clone()
-    for way in ("plain", "packed", *(["padded"] if tokens < 4 else [])):
+    ways: list[Way] = ["plain", "packed", *PANELS]
+    for way in [*ways, "padded"] if tokens < 4 else ways:
         linear = Linear(WEIGHT.clone(), bias)
-        linear.prepack()
-        linear.settle(Kernels((1,), (way,)))  # type: ignore[arg-type]
+        linear.lay_out(way)
+        linear.settle(Kernels((1,), (way,)))
         torch.testing.assert_close(linear(x), expected, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(linear.add_to(other, x), expected + other, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(other, kept, atol=0, rtol=0)
@@ -53,7 +51,7 @@ def test_a_tile_of_mkl_gives_the_same_product_and_sum(
     x, other = torch.randn(tokens, 24), torch.randn(tokens, 40)
     expected = torch.nn.functional.linear(x, WEIGHT, bias)
     linear = Linear(WEIGHT.clone(), bias)
-    assert linear.prepack_for_mkl(way)
+    assert linear.lay_out(way)
     linear.settle(Kernels((1,), (way,)))
     torch.testing.assert_close(linear(x), expected, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(linear.add_to(other, x), expected + other, atol=1e-5, rtol=1e-5)
@@ -69,13 +67,15 @@ def test_a_layout_of_mkl_whose_products_are_wrong_is_dropped(
         return right(*arguments).mul_(1.001 if arguments[-1] == 8 else 1)
 
     monkeypatch.setattr(packing, "_mkl", wrong_for_tiles_of_8)
-    assert prepack_for_mkl([Linear(WEIGHT.clone())]) == ["mkl16"]
+    linear = Linear(WEIGHT.clone())
+    for _ in range(2):
+        assert lay_out_probed([linear]) == [*PANELS, "mkl16"]
 
 
 @needs_mkl
 def test_a_large_model_gets_no_copies_for_mkl(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packing, "MKL_BYTES", 4 * WEIGHT.numel() - 1)
-    assert prepack_for_mkl([Linear(WEIGHT.clone())]) == []
+    assert lay_out_probed([Linear(WEIGHT.clone())]) == PANELS
 
 
 def test_no_tile_of_mkl_is_chosen_for_more_tokens_than_it_has() -> None:
@@ -90,7 +90,9 @@ def test_no_tile_of_mkl_is_chosen_for_more_tokens_than_it_has() -> None:
 @needs_onednn
 def test_the_chosen_ways_give_the_same_products_at_every_count() -> None:
     linear = Linear(WEIGHT.clone())
-    settle([linear], measure_kernels([linear]))
+    chosen = measure_kernels([linear])
+    assert lay_out([linear], chosen)
+    settle([linear], chosen)
     for tokens in range(1, 40):
         x = torch.randn(tokens, 24)
         torch.testing.assert_close(linear(x), x @ WEIGHT.T, atol=1e-5, rtol=1e-5)
@@ -99,7 +101,7 @@ def test_the_chosen_ways_give_the_same_products_at_every_count() -> None:
 @needs_onednn
 def test_two_products_of_one_layer_do_not_share_memory() -> None:
     linear = Linear(WEIGHT.clone())
-    linear.prepack()
+    linear.lay_out("padded")
     linear.settle(Kernels((1,), ("padded",)))
     one, two = torch.randn(2, 1, 24)
     first = linear(one)
@@ -108,23 +110,32 @@ def test_two_products_of_one_layer_do_not_share_memory() -> None:
 
 
 @needs_onednn
-def test_weights_that_no_count_needs_are_freed() -> None:
-    for ways, freed in (
-        (("packed",), True),
-        (("padded", "packed"), True),
-        (("plain", "packed"), False),
-    ):
-        linear = Linear(WEIGHT.clone())
-        linear.prepack()
-        linear.settle(Kernels(tuple(range(1, len(ways) + 1)), ways))  # type: ignore[arg-type]
-        assert (linear.weight is None) == freed
+@pytest.mark.parametrize(
+    ("ways", "kept"),
+    [
+        (("packed",), ["packed"]),
+        (("padded", "packed"), ["packed"]),
+        (("plain", "packed"), ["plain", "packed"]),
+        (("plain",), ["plain"]),
+        (("panels",), ["panels"]),
+        (("panels", "packed"), ["packed", "panels"]),
+    ],
+    ids=str,
+)
+def test_weights_that_no_count_needs_are_freed(ways: tuple[Way, ...], kept: list[str]) -> None:
+    if not {*ways}.issubset({"plain", "packed", "padded", *PANELS}):
+        pytest.skip("no C compiler")
+    linear = Linear(WEIGHT.clone())
+    lay_out_probed([linear])
+    linear.settle(Kernels(tuple(range(1, len(ways) + 1)), ways))
+    held = {"plain": linear.weight, "packed": linear._packed, "panels": linear._panels}
+    assert [x for x, y in held.items() if y is not None] == kept
 
 
 @needs_mkl
 def test_only_the_tiles_that_are_needed_stay_and_the_weights_with_them() -> None:
     linear = Linear(WEIGHT.clone())
-    linear.prepack()
-    assert prepack_for_mkl([linear]) == ["mkl8", "mkl16"]
+    assert lay_out_probed([linear]) == [*PANELS, "mkl8", "mkl16"]
     linear.settle(Kernels((1, 8, 9), ("packed", "mkl8", "packed")))
     assert list(linear._mkl) == ["mkl8"]
     assert linear.weight is not None

@@ -11,13 +11,14 @@ import torch
 from smartprof.calibrate.slicing import load_for_timing
 from smartprof.device import resolve_device
 from smartprof.drafters.table import choose_drafter, drafter_maker
-from smartprof.models import packing, tuning
+from smartprof.models import packing, probing, tuning
 from smartprof.models.inputs import InputLayout
 from smartprof.models.kernel_memory import Choice, KernelMemory, Passes
-from smartprof.models.kernels import Kernels, Size, Way
+from smartprof.models.kernels import MKL_TILES, Kernels, Size, Way
 from smartprof.models.loading import load_model
 from smartprof.models.named_shapes import named_shape
-from smartprof.models.packing import Linear, can_prepack, prepack_for_mkl
+from smartprof.models.packing import Linear, can_prepack
+from smartprof.models.probing import lay_out_probed
 from smartprof.models.transformer import Transformer
 from smartprof.models.user_cache import CACHE_VARIABLE
 from smartprof.models.weights import random_weights, resolve_target
@@ -39,7 +40,7 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         return run
 
-    monkeypatch.setattr(packing, "_sweep", counted("products", packing._sweep))
+    monkeypatch.setattr(probing, "_sweep", counted("products", probing._sweep))
     attention = "smartprof.models.attention._median_seconds"
     monkeypatch.setattr(
         attention, counted("attention", tuning.measure_attention.__globals__["_median_seconds"])
@@ -83,7 +84,7 @@ def test_calibrating_measures_anew_and_later_loads_follow_it(
     load_model("shape:tiny-llama", CPU)
     timed.clear()
     plain = Kernels((1, 7), ("plain", "packed"))
-    monkeypatch.setattr(packing, "choose_kernels", lambda _: plain)
+    monkeypatch.setattr(probing, "choose_kernels", lambda _: plain)
     model = load_for_timing("shape:tiny-llama", CPU, None, None)
     assert set(timed) == {"products", "attention"}
     assert {x.kernels for x in model.transformer.linears} == {plain}
@@ -163,7 +164,8 @@ def test_only_remembered_ways_are_laid_out(
 
 
 needs_mkl = pytest.mark.skipif(
-    not prepack_for_mkl([Linear(torch.ones(8, 8))]), reason="this torch has no layout of MKL"
+    not set(MKL_TILES).issubset(lay_out_probed([Linear(torch.ones(8, 8))])),
+    reason="this torch has no layout of MKL",
 )
 MKL = Kernels((1, 6, 9), ("packed", "mkl8", "packed"))
 

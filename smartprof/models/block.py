@@ -28,7 +28,7 @@ class Block:
     """Weights of one block; q, k, v and gate, up are one product each.
 
     head_norm: [heads + kv_heads, head_dim], of queries and keys before rotation, where a family
-    has one. input_norm: None where the caller norms the attention's input itself.
+    has one. input_norm: None where the attention's input is normed already.
     """
 
     shape: ModelShape
@@ -55,13 +55,11 @@ class Block:
         space: Workspace = NO_WORKSPACE,
     ) -> Tensor:
         """Residual stream [M, hidden] before the block to that after it, a new tensor."""
-        assert self.input_norm is not None
-        normed = self.input_norm(x, space)
-        return self.feed_forward(self.attend(normed, x, index, turn, batch, cache, space), space)
+        return self.feed_forward(self.attend(x, x, index, turn, batch, cache, space), space)
 
     def attend(
         self,
-        normed: Tensor,
+        x: Tensor,
         residual: Tensor,
         index: int,
         turn: Tensor,
@@ -69,24 +67,26 @@ class Block:
         cache: KVCache,
         space: Workspace = NO_WORKSPACE,
     ) -> Tensor:
-        """residual [M, hidden] plus the attention of `normed`; keys and values enter the cache.
+        """residual [M, hidden] plus the attention of x's norm; keys and values enter the cache.
 
         index: the layer of the cache. turn: [M, 1, head_dim / 2], unit complex numbers.
         """
         made = space.heads
-        qkv = self.qkv(normed, None if made is None else made.joined)  # [M, all heads * head_dim]
+        out = None if made is None else made.joined
+        qkv = _of_normed(self.qkv, self.input_norm, x, space, out)  # [M, all heads * head_dim]
         heads = made if made is not None and qkv is made.joined else split_heads(qkv, self.shape)
         if self.head_norm is not None:
             heads.turned.copy_(rms_norm(heads.turned, self.head_norm, self.shape.norm_eps))
         rotate_(heads.pairs, turn)
         cache.write(index, batch.entries, heads.keys_values, batch.first_entry)
-        out = batch.attention(heads.query, cache, index)  # [M, heads, head_dim]
-        return self.out.add_to(residual, out.view(len(qkv), -1))
+        attended = batch.attention(heads.query, cache, index)  # [M, heads, head_dim]
+        return self.out.add_to(residual, attended.view(len(qkv), -1))
 
     def feed_forward(self, x: Tensor, space: Workspace = NO_WORKSPACE) -> Tensor:
         """x [M, hidden] plus the gated MLP of its norm."""
         made = space.gates
-        joined = self.gate_up(self.post_norm(x, space), None if made is None else made.joined)
+        out = None if made is None else made.joined
+        joined = _of_normed(self.gate_up, self.post_norm, x, space, out)
         gates = made if made is not None and joined is made.joined else split_gates(joined)
         return self.down.add_to(x, F.silu(gates.gate, inplace=True).mul_(gates.up))
 
@@ -150,6 +150,17 @@ class Norm:
         length = torch.linalg.vector_norm(x, 2, -1, keepdim=True, out=space.length)  # [M, 1]
         length.hypot_(_scalar(math.sqrt(self.eps * x.shape[1])))
         return torch.div(x, length, out=space.normed)
+
+
+def _of_normed(
+    product: Linear, norm: Norm | None, x: Tensor, space: Workspace, out: Tensor | None
+) -> Tensor:
+    """The product of x's norm; of x itself if there is none."""
+    if norm is None:
+        return product(x, out)
+    if norm.weight is None and product.norms(len(x)):
+        return product.of_normed(x, norm.eps * x.shape[1], out)
+    return product(norm(x, space), out)
 
 
 def _norm_before(product: Tensor, weight: Tensor, eps: float) -> Norm:

@@ -1,7 +1,8 @@
 """In which way a product of a shape runs fastest at each token count. Knows no tensors.
 
 The ways: "plain"; "packed", with weights laid out for oneDNN; "padded", the same with a few tokens
-filled up to a tile; "mkl8" and "mkl16", with weights laid out for MKL and a tile of so many tokens.
+filled up to a tile; "mkl8" and "mkl16", with weights laid out for MKL and a tile of so many tokens;
+"panels", with weights laid out for functions of our own (`panels.c`).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-Way = Literal["plain", "packed", "padded", "mkl8", "mkl16"]
+Way = Literal["plain", "packed", "padded", "mkl8", "mkl16", "panels"]
 Size = tuple[int, int]  # out, in
 
 FULL_TILE = 4  # "padded" runs a prepacked product with so many tokens
@@ -75,9 +76,13 @@ def choose_kernels(seconds: Mapping[int, Mapping[Way, float]]) -> Kernels:
     return Kernels(tuple(counts), tuple(ways))
 
 
-def ways_at(tokens: int, mkl_ways: Sequence[Way]) -> list[Way]:
-    """What to measure at so many tokens: a tile is worth filling up from its half on."""
+def ways_at(tokens: int, further: Sequence[Way]) -> list[Way]:
+    """What to measure at so many tokens: a tile is worth filling up from its half on.
+
+    further: ways that not every machine has.
+    """
     ways: list[Way] = ["plain", "packed"]
     if tokens < FULL_TILE:
         ways.append("padded")
-    return ways + [x for x in mkl_ways if MKL_TILES[x] // 2 < tokens <= MKL_TILES[x]]
+    most = {x: MKL_TILES.get(x, tokens) for x in further}
+    return ways + [x for x in further if most[x] // 2 < tokens <= most[x]]
