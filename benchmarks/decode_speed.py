@@ -161,7 +161,7 @@ def bare_products(model: LoadedModel) -> None:
 
 
 def where_time_goes(model: LoadedModel) -> None:
-    """Operators of a pass of one token by their own time; the rest is ours and the interpreter's."""
+    """Operators of a pass of one token by their own time; the rest is ours and of Python."""
     target = Target(model.transformer, 1, CONTEXT + 1)
     trees = pack(heaps(np.array([1]), model.transformer.shape.vocab), np.arange(0))
     count = 10
