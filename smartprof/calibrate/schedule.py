@@ -123,8 +123,7 @@ class Sweep:
         self._left[True] += mode.held_out_seconds
         yield from self._refine(len(self.fitted) + shapes)
         self.held_out = list(dict.fromkeys([*self.held_out, *self.plan.fresh]))
-        for wanted in range(1, VISITS + 1):
-            yield from self._round(wanted)
+        yield from self._compare(self.plan.fresh)
 
     def _round(self, wanted: int) -> Iterator[Visit]:
         """Each point until it was visited so often; past the end only those never visited."""
@@ -134,6 +133,19 @@ class Sweep:
         for point in order:
             due = min(_weight(point) * wanted, visits_of(point))
             if self._visits[point] < (1 if self._late(point) else due):
+                yield from self._visit(point)
+
+    def _compare(self, fresh: Sequence[Point]) -> Iterator[Visit]:
+        """The visits that fresh points lack, among one more of every fitted pass.
+
+        Both in the same minutes: were fresh points timed by themselves, a device that had changed
+        its pace since would make them seem slower or faster than the passes that predict them.
+        """
+        lacking = [y for x in fresh for y in [x] * (VISITS - self._visits[x])]
+        order = lacking + [x for x in self.fitted if x.quantity == "verify"]
+        self._rng.shuffle(order)
+        for point in order:
+            if not self._late(point) or not self._visits[point]:
                 yield from self._visit(point)
 
     def _refine(self, shapes: int) -> Iterator[Visit]:
