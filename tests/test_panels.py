@@ -84,11 +84,14 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @needs_compiler
-def test_a_library_is_compiled_once_and_needs_no_compiler_then(
+def test_a_library_is_compiled_once_unless_it_is_empty_and_needs_no_compiler_then(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert load_c_library(SOURCE) is not None
     (made,) = cache.iterdir()
+    made.unlink()  # never written to while it is loaded
+    made.touch()
+    assert load_c_library(SOURCE) is not None
     monkeypatch.setenv("CC", "no-such-compiler")
     assert load_c_library(SOURCE) is not None
     monkeypatch.setattr(c_library, "_processor", lambda: b"another")

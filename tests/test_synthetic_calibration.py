@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from smartprof.calibrate.fit import fit_roofline, fit_surface, roofline_seconds
-from smartprof.calibrate.measure import MORE_SHAPES, Measured, collected, measure
+from smartprof.calibrate.measure import Measured, collected, measure
 from smartprof.calibrate.pace import steadied
 from smartprof.calibrate.plan import MODES, Plan, Point, make_plan
 from smartprof.calibrate.quality import error_summary, held_out_points
@@ -243,17 +243,23 @@ def test_held_out_passes_are_timed_to_the_end(seed: int) -> None:
     assert last - {*plan.held_out, plan.sentinel}
 
 
-@pytest.mark.parametrize("seed", [0, 2])
+def visited(device: SyntheticDevice, plan: Plan) -> list[Visit]:
+    """What a first sweep leaves: three visits of every point, in random order."""
+    points = [*plan.fitted, *plan.held_out] * VISITS
+    np.random.default_rng(0).shuffle(points)
+    return [Visit(x, tuple(device.sampler(x)() for _ in range(3))) for x in points]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
 def test_a_second_draw_of_a_device_that_has_become_slower_is_set_right(seed: int) -> None:
     device, plan = SyntheticDevice(seed), plan_of("full")
-    sweep = Sweep(device, plan, [], 100.0, seed=seed)
-    list(sweep.measure())
+    sweep = Sweep(device, plan, visited(device, plan), 60.0)
     device.disturbance = replace(USUAL, spell=(device.clock, np.inf), spell_factor=1.1)
-    list(sweep.measure_again(MORE_SHAPES))
+    list(sweep.measure_again(0))
     found = collected(plan, sweep)
     assert len(found.fresh) == plan.mode.held_out
     bias = error_summary(held_out_points(found.surface("verify"), found.fresh)).bias_pct
-    assert bias is not None and abs(bias) < 1.0  # by themselves they seem 1.6 to 4.5 % slower
+    assert bias is not None and abs(bias) < 2.0  # were they timed by themselves: 3.0 to 3.2
 
 
 def test_the_same_seed_is_measured_the_same_way() -> None:

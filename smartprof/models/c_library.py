@@ -7,6 +7,7 @@ system other than Linux) there is no library, and nothing depends on one. Knows 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import os
@@ -33,9 +34,10 @@ def load_c_library(source: Path) -> ctypes.CDLL | None:
         code, processor, openmp = source.read_bytes(), _processor(), _openmp()
         name = hashlib.sha256(b"\0".join([code, " ".join(FLAGS).encode(), processor])).hexdigest()
         path = cache_dir() / FOLDER / f"{source.stem}-{name[:16]}.so"
-        if not path.exists():
-            _compile(source, path)
         ctypes.CDLL(openmp, mode=ctypes.RTLD_GLOBAL)
+        with contextlib.suppress(OSError):  # missing, or empty after a crash
+            return ctypes.CDLL(str(path))
+        _compile(source, path)
         return ctypes.CDLL(str(path))
     except (OSError, subprocess.SubprocessError):
         return None

@@ -15,6 +15,11 @@
 #define TALLEST 6
 #endif
 #define WIDTH (2 * LANES)
+#if defined(__x86_64__) /* or four tokens and more would each load the weights anew */
+#define IN_REGISTERS(a, b) __asm__("" : "+v"(a), "+v"(b))
+#else
+#define IN_REGISTERS(a, b)
+#endif
 #define MOST_PANELS 4
 #define MOST_TOKENS 1024 /* of one walk over the weights */
 #define AHEAD 1024 /* floats; weights are asked for so long before they are needed */
@@ -60,7 +65,9 @@ static inline __attribute__((always_inline)) void tile(
         next += step;
         for (int p = 0; p < panels; p++) {
             const float *row = w + (p * inputs + i) * WIDTH;
-            const lanes low = *(const lanes *)row, high = *(const lanes *)(row + LANES);
+            lanes low = *(const lanes *)row, high = *(const lanes *)(row + LANES);
+            if (tokens > 3)
+                IN_REGISTERS(low, high);
             for (int t = 0; t < tokens; t++) {
                 sum[t][2 * p] += low * x[t * stride + i];
                 sum[t][2 * p + 1] += high * x[t * stride + i];
