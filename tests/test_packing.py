@@ -13,7 +13,7 @@ from smartprof.models.kernels import (
     ways_at,
 )
 from smartprof.models.packing import Linear, can_prepack, kernels_text, lay_out, settle
-from smartprof.models.panels import load_panels
+from smartprof.models.panels import Panels, load_panels
 from smartprof.models.probing import lay_out_probed, measure_kernels
 
 WEIGHT = torch.randn(40, 24, generator=torch.Generator().manual_seed(0))
@@ -70,6 +70,15 @@ def test_a_layout_of_mkl_whose_products_are_wrong_is_dropped(
     linear = Linear(WEIGHT.clone())
     for _ in range(2):
         assert lay_out_probed([linear]) == [*PANELS, "mkl16"]
+
+
+@pytest.mark.skipif(not PANELS, reason="no C compiler")
+def test_panels_whose_products_are_wrong_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = Panels.product
+    monkeypatch.setattr(Panels, "product", lambda *x: right(*x).mul_(1.001))
+    linear = Linear(WEIGHT.clone())
+    for _ in range(2):
+        assert "panels" not in lay_out_probed([linear])
 
 
 @needs_mkl

@@ -60,11 +60,24 @@ def test_a_visit_warms_up_by_time_and_leaves_that_out() -> None:
     def sample() -> float:
         device.clock += 0.01
         device.runs += 1
-        return float(device.runs)
+        return 1e-6 * device.runs
 
-    assert visit(sample, device.now, 0.0, warm_seconds=0.045) == [6.0]
+    assert visit(sample, device.now, 0.005, warm_seconds=0.045) == [6e-6]
     assert device.runs == 5 + MIN_SAMPLES
-    assert visit(sample, device.now, 0.0, warm_seconds=0.0) == [7.0]
+    assert visit(sample, device.now, 0.005, warm_seconds=0.0) == [7e-6]
+
+
+def test_a_call_that_fills_a_visit_is_no_warm_up() -> None:
+    device = SyntheticDevice(0)
+
+    def sample() -> float:
+        device.clock += 0.3
+        device.runs += 1
+        return 0.3
+
+    assert visit(sample, device.now, 0.12, warm_seconds=0.04) == [0.3]
+    assert device.runs == 1
+    assert visit(sample, device.now, 0.12, warm_seconds=0.04, least=2) == [0.3, 0.3]
 
 
 def test_a_visit_ends_at_the_most_samples_however_much_time_is_left() -> None:

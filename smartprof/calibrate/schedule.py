@@ -63,15 +63,18 @@ def visit(
     """Call `sample` (which returns the seconds it measured) after a warm-up, for about `seconds`.
 
     At least `least` calls, however long they take, and at most `MAX_SAMPLES`. The warm-up
-    takes at least one call, unless it has no time at all.
+    takes at least one call, unless it has no time at all; a call that fills the visit by itself is
+    no warm-up: what is cold at first is little of it.
     """
     end = now() + warm_seconds
     warming = warm_seconds > 0
-    while warming:
-        sample()
-        warming = now() < end
     samples: list[float] = []
-    end = now() + seconds
+    while warming:
+        taken = sample()
+        if taken >= seconds:
+            samples.append(taken)
+        warming = now() < end and not samples
+    end = now() + seconds - sum(samples)
     while len(samples) < least or (now() < end and len(samples) < MAX_SAMPLES):
         samples.append(sample())
     return samples

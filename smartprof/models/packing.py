@@ -20,6 +20,7 @@ from smartprof.models.panels import NO_NORM, load_panels
 
 PACK_TOKENS_HINT = 64  # the token count oneDNN lays the weights out for
 MKL_BYTES = 1 << 30  # weights from which on no further copies are laid out for MKL
+CHECKED_TOKENS = 8  # with which panels are
 AGREEMENT = 1e-4  # largest error of a product, of its largest value
 
 
@@ -42,8 +43,6 @@ class Linear:
 
         The plain weights and every layout are kept until `settle`.
         """
-        if way in MKL_TILES:
-            return way in self._mkl or self._lay_out_for_mkl(way)
         if way in ("packed", "padded") and self._packed is None:
             assert self.weight is not None
             self._packed = torch.ops.mkldnn._reorder_linear_weight(self.weight, PACK_TOKENS_HINT)
@@ -52,19 +51,24 @@ class Linear:
             library = load_panels()
             assert self.weight is not None and library is not None
             self._panels = library.lay_out(self.weight)
+            if not self._agrees(way, CHECKED_TOKENS):
+                self._panels = None
+                return False
+        if way in MKL_TILES and way not in self._mkl:
+            assert self.weight is not None
+            count = MKL_TILES[way]
+            self._mkl[way] = torch.ops.mkl._mkl_reorder_linear_weight(self.weight, count)
+            self._tiles[count] = self.weight.new_zeros(count, self.size[1])
+            if not self._agrees(way, count):
+                del self._mkl[way]
+                return False
         return True
 
-    def _lay_out_for_mkl(self, way: Way) -> bool:
-        assert self.weight is not None
-        count = MKL_TILES[way]
-        self._mkl[way] = torch.ops.mkl._mkl_reorder_linear_weight(self.weight, count)
-        self._tiles[count] = self.weight.new_zeros(count, self.size[1])
-        x = torch.linspace(-1, 1, count * self.size[1]).view(count, -1)
+    def _agrees(self, way: Way, tokens: int) -> bool:
+        """Whether its products are those of the plain weights."""
+        x = torch.linspace(-1, 1, tokens * self.size[1]).view(tokens, -1)
         expected, found = self.run(x, "plain"), self.run(x, way)
-        right = bool((found - expected).abs().max() <= AGREEMENT * expected.abs().max())
-        if not right:
-            del self._mkl[way]
-        return right
+        return bool((found - expected).abs().max() <= AGREEMENT * expected.abs().max())
 
     def settle(self, kernels: Kernels) -> None:
         """Run like this from now on, and free the weights that no count needs."""

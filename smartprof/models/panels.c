@@ -1,8 +1,9 @@
 /* Products of few tokens with one weight matrix, y = x W^T in float32, at the speed of memory.
  *
  * W [outputs, inputs] lies in panels of WIDTH outputs, [panels, inputs, WIDTH], the last one filled
- * up; tiles of tokens go over one panel after the other, so that W comes from memory once. Every sum runs over
- * the inputs in order, one fused multiply-add each: what a token gets depends on no other token.
+ * up; tiles of tokens go over one panel after the other, so that W comes from memory once. Every sum
+ * runs over the inputs in order, one fused multiply-add each: what a token gets depends on no other
+ * token.
  */
 #include <stddef.h>
 #include <string.h>
