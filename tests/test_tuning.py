@@ -129,6 +129,15 @@ def test_nothing_is_remembered_unless_asked_for(timed: list[str], cache: Path) -
     assert not cache.exists()
 
 
+def test_what_is_right_only_where_it_was_probed_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning, "lay_out", lambda *_: False)
+    model = made(None)
+    assert {x.kernels for x in model.linears} == {Kernels()}
+    x = torch.randn(3, model.linears[0].size[1])
+    expected = x @ model.linears[0].weight.T
+    torch.testing.assert_close(model.linears[0](x), expected, atol=1e-5, rtol=1e-5)
+
+
 def test_nothing_is_measured_for_a_gpu(timed: list[str], cache: Path) -> None:
     memory = KernelMemory({}, cache)
     found = tuning.tune([], TINY, torch.zeros(1, device="meta"), memory)

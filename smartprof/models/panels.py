@@ -1,8 +1,8 @@
 """Weights in panels, and products with them by the compiled functions of `panels.c`.
 
 From one token to a few dozen these run at the speed at which the weights come from memory, where
-libraries made for large matrices do not, on processors without AVX-512 least of all. The norm
-before a product and the sum after it cost nothing there. float32 on CPUs.
+libraries made for large matrices do not, on processors without AVX-512 least of all. They take in
+the norm before a product and the sum after it. float32 on CPUs.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from torch import Tensor
 from smartprof.models.attention import measure_attention
 from smartprof.models.inputs import InputLayout
 from smartprof.models.kernel_memory import Choice, KernelMemory, Passes
+from smartprof.models.kernels import Kernels
 from smartprof.models.packing import Linear, can_prepack, lay_out, settle, warm_up
 from smartprof.models.probing import measure_kernels
 from smartprof.models.shapes import ModelShape
@@ -40,7 +41,8 @@ def tune(
     else:
         attention = measure_attention(shape.heads, shape.kv_heads, shape.head_dim, like.dtype)
         choice = Choice(measure_kernels(prepacked), attention)
-        lay_out(prepacked, choice.kernels)
+        if not lay_out(prepacked, choice.kernels):  # right where it was probed, but not everywhere
+            choice = Choice(dict.fromkeys(choice.kernels, Kernels()), attention)
         settle(prepacked, choice.kernels)
         if memory is not None:
             memory.keep(passes, choice)
