@@ -12,7 +12,9 @@ from smartprof.models.attention import GroupedAttention, PaddedAttention
 from smartprof.models.cache import KVCache
 from smartprof.models.grouping import AttentionCosts, CallCosts, group_requests
 from smartprof.models.inputs import InputLayout, Tokens, chain_tokens, packed_input
+from smartprof.models.ragged import RaggedAttention
 from smartprof.models.shapes import named_shape
+from tests.compilers import needs_compiler
 
 SHAPE = named_shape("tiny-llama")
 CPU = torch.device("cpu")
@@ -21,7 +23,12 @@ FREE, DEAR = CallCosts(0.0, 1.0, 1.0), CallCosts(1e9, 1.0, 1.0)
 SHARED = InputLayout(GROUP)
 PAIRS = InputLayout(GROUP, costs=AttentionCosts(alone=DEAR, together=FREE))
 EACH = InputLayout(GROUP, costs=AttentionCosts(alone=FREE, together=DEAR))
-LAYOUTS = pytest.mark.parametrize("layout", [SHARED, PAIRS, EACH], ids=["shared", "pairs", "each"])
+RAGGED = InputLayout(GROUP, costs=AttentionCosts(alone=DEAR, together=DEAR, ragged=FREE))
+LAYOUTS = pytest.mark.parametrize(
+    "layout",
+    [SHARED, PAIRS, EACH, pytest.param(RAGGED, marks=needs_compiler)],
+    ids=["shared", "pairs", "each", "ragged"],
+)
 
 
 def _cache(batch: int) -> KVCache:
@@ -91,6 +98,8 @@ def test_every_plan_equals_attention_computed_token_by_token(
         assert isinstance(batch.attention, GroupedAttention)
     if layout is SHARED:
         assert isinstance(batch.attention, PaddedAttention)
+    if layout is RAGGED:
+        assert isinstance(batch.attention, RaggedAttention)
     query = torch.randn(sum(counts) + spare, SHAPE.heads, SHAPE.head_dim)
     out = batch.attention(query, cache, 0)
     assert out.shape == query.shape
@@ -167,6 +176,16 @@ def test_calls_are_split_only_where_that_saves_more_than_the_calls_cost() -> Non
 def test_a_request_without_tokens_joins_no_pair() -> None:
     groups = group_requests(np.array([0, 3, 0, 4]), np.array([1, 30, 1, 90]), EACH.costs)
     assert [x.tolist() for x in groups] == [[1], [3]]
+
+
+def test_nothing_is_padded_only_where_that_is_cheapest() -> None:
+    groups, counts, extent = [np.arange(3)], np.array([1, 0, 2]), np.array([10, 1, 30])
+    padded = CallCosts(5.0, 1.0, 0.5)  # 5 + 3 * 30 * (1 + 2 * 0.5) = 185
+    for call, cheaper in ((90.0, True), (91.0, False)):
+        ragged = CallCosts(call, 1.5, 0.5)  # call + 10 * (1.5 + 0.5) + 30 * (1.5 + 2 * 0.5)
+        costs = AttentionCosts(alone=DEAR, together=padded, ragged=ragged)
+        assert costs.prefer_ragged(groups, counts, extent) is cheaper
+    assert not AttentionCosts(alone=DEAR, together=DEAR).prefer_ragged(groups, counts, extent)
 
 
 def test_a_run_of_entries_is_written_as_scattered_ones_are() -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,12 +13,9 @@ from smartprof.models.block import Norm
 from smartprof.models.c_library import FOLDER, load_c_library
 from smartprof.models.panels import SOURCE, Panels, load_panels
 from smartprof.models.user_cache import CACHE_VARIABLE
+from tests.compilers import needs_compiler
 
 FOUND = load_panels()
-REQUIRED = "SMARTPROF_REQUIRE_CXX"  # set where compilers are there, as in CI
-needs_compiler = pytest.mark.skipif(
-    FOUND is None and not os.environ.get(REQUIRED), reason="no C compiler"
-)
 TOKENS = (1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 24, 25, 40, 1025)
 
 

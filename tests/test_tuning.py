@@ -41,7 +41,7 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return run
 
     monkeypatch.setattr(probing, "_sweep", counted("products", probing._sweep))
-    attention = "smartprof.models.attention._median_seconds"
+    attention = "smartprof.models.attention_probe._median_seconds"
     monkeypatch.setattr(
         attention, counted("attention", tuning.measure_attention.__globals__["_median_seconds"])
     )

@@ -8,10 +8,7 @@ in the order of `interleave_heads`, in which folding and unfolding are views: no
 
 from __future__ import annotations
 
-import itertools
-import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,11 +17,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from smartprof.models.cache import KVCache
-from smartprof.models.grouping import AttentionCosts, CallCosts
-
-REPEATS = 15  # timings of a probe
-PROBE_BYTES = 2**25  # of keys that a probe goes through, more than stays in a core's own cache
-LONG, WIDE = 512, 16  # slots and tokens of the larger probes
 
 
 class AttentionPlan(Protocol):
@@ -105,43 +97,3 @@ class GroupedAttention:
         torch.index_select(query, 0, self.gather, out=self.places)
         out = [x.attend(y, cache, layer) for x, y in zip(self.parts, self.folded, strict=True)]
         return torch.cat(out).view_as(self.places).index_select(0, self.scatter)
-
-
-def measure_attention(
-    heads: int, kv_heads: int, head_dim: int, dtype: torch.dtype
-) -> AttentionCosts:
-    """Time calls on the CPU over keys that are not in its cache, as in a layer of a whole pass."""
-    group = heads // kv_heads
-    keys = torch.zeros(PROBE_BYTES // (dtype.itemsize * kv_heads * head_dim), kv_heads, head_dim)
-    slots = keys.to(dtype).transpose(0, 1)  # [kv_heads, slots, head_dim]
-
-    def probe(requests: int, width: int, length: int) -> float:
-        query = torch.randn(requests, kv_heads, width * group, head_dim).to(dtype)
-        mask = torch.zeros(requests, 1, width * group, length, dtype=dtype)
-        step = requests * length
-        starts = itertools.cycle(range(0, slots.shape[1] - step, step))
-
-        def run() -> None:
-            start = next(starts)
-            view = slots[:, start : start + step].unflatten(1, (requests, length)).transpose(0, 1)
-            F.scaled_dot_product_attention(query, view, view, attn_mask=mask)
-
-        return _median_seconds(run)
-
-    def costs(requests: int) -> CallCosts:
-        call = probe(requests, 1, 16)
-        narrow, wide = probe(requests, 1, LONG), probe(requests, WIDE, LONG)
-        slot = max(narrow - call, 0.0) / (requests * (LONG - 16))
-        pair = max(wide - narrow, 0.0) / (requests * LONG * (WIDE - 1))
-        return CallCosts(call, max(slot - pair, 0.0), pair)
-
-    return AttentionCosts(costs(1), costs(2))
-
-
-def _median_seconds(run: Callable[[], object]) -> float:
-    samples = []
-    for _ in range(REPEATS):
-        start = time.perf_counter()
-        run()
-        samples.append(time.perf_counter() - start)
-    return statistics.median(samples)

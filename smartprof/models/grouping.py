@@ -34,10 +34,14 @@ class CallCosts:
 
 @dataclass(frozen=True)
 class AttentionCosts:
-    """Calls over one request, whose few heads may leave a core idle, and over several."""
+    """Calls over one request, whose few heads may leave a core idle, and over several.
+
+    ragged: of a call that pads nothing, over any requests; None where there is none.
+    """
 
     alone: CallCosts
     together: CallCosts
+    ragged: CallCosts | None = None
 
     def seconds(self, groups: Groups, counts: Ints, extent: Ints) -> float:
         """All calls of one layer; counts, extent: int64 [R], tokens and slots by request."""
@@ -50,6 +54,14 @@ class AttentionCosts:
         )
         each = np.where(sizes == 1, self.alone.seconds(*calls), self.together.seconds(*calls))
         return float(each.sum())
+
+    def prefer_ragged(self, groups: Groups, counts: Ints, extent: Ints) -> bool:
+        """Whether one call that pads nothing is cheaper than those of these groups."""
+        if self.ragged is None:
+            return False
+        each = self.ragged.seconds(np.ones_like(counts), counts, extent * (counts > 0))
+        calls = self.ragged.call_seconds * (len(counts) - 1)
+        return bool(each.sum() - calls <= self.seconds(groups, counts, extent))
 
 
 def group_requests(counts: Ints, extent: Ints, costs: AttentionCosts | None) -> Groups:

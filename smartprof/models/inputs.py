@@ -17,6 +17,7 @@ from torch import Tensor
 from smartprof.models.attention import AttentionPlan, GroupedAttention, PaddedAttention
 from smartprof.models.cache import KVCache
 from smartprof.models.grouping import AttentionCosts, Groups, group_requests
+from smartprof.models.ragged import RaggedAttention, Sight, load_ragged
 from smartprof.models.transfer import send
 
 HIDDEN = float("-inf")
@@ -61,9 +62,13 @@ class Tokens:
         last = np.maximum(self.offset + self.counts - 1, 0)
         return np.where(self.counts > 0, self.slot[last] + 1, 1)
 
+    def first_entry(self, columns: int) -> NDArray[np.int64]:
+        """int64 [R]: where each request's slot 0 lies in a cache with so many columns."""
+        return (self.first_row + np.arange(len(self.counts))) * columns
+
     def entries(self, columns: int) -> NDArray[np.int64]:
         """int64 [M]: flat entries of a cache with so many columns."""
-        return (self.first_row + self.request) * columns + self.slot
+        return self.first_entry(columns)[self.request] + self.slot
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,12 +169,18 @@ def packed_input(cache: KVCache, tokens: Tokens, layout: InputLayout, pad_to: in
     spare = pad_to - len(tokens.token)
     entries = tokens.entries(cache.columns)
     run = not spare and bool((np.diff(entries) == 1).all())
+    first = int(entries[0]) if run else None
     arrays = [
         _padded(tokens.token, spare, 0),
         _padded(tokens.position, spare, 0),
         _padded(entries, spare, cache.columns - 1),
     ]
     groups = group_requests(tokens.counts, tokens.extent, layout.costs)
+    costs = layout.costs
+    if costs is not None and costs.prefer_ragged(groups, tokens.counts, tokens.extent):
+        ids, positions, slots = send(arrays, cache.device)
+        ragged = _ragged_plan(cache, tokens, layout, spare)
+        return PackedInput(ids, positions, slots, ragged, first)
     alone = len(tokens.counts) == 1  # padding tokens are further tokens of the only request
     places = Places.of(groups, tokens.counts + spare if alone else tokens.counts)
     maps = [] if alone else _maps(tokens, places, spare)
@@ -178,7 +189,7 @@ def packed_input(cache: KVCache, tokens: Tokens, layout: InputLayout, pad_to: in
     if alone and spare:
         visible = np.concatenate([visible, np.ones_like(visible[:, :1]).repeat(spare, 1)], axis=1)
     plan = _plan(cache, tokens, visible, layout.group, places, maps_sent)
-    return PackedInput(ids, positions, slots, plan, int(entries[0]) if run else None)
+    return PackedInput(ids, positions, slots, plan, first)
 
 
 def _maps(tokens: Tokens, places: Places, spare: int) -> list[NDArray[np.int64]]:
@@ -218,6 +229,31 @@ def _plan(
         for part, start, stop in zip(parts, (0, *places.stops), places.stops, strict=False)
     ]
     return GroupedAttention(parts, buffer, folded, *maps)
+
+
+def _ragged_plan(
+    cache: KVCache, tokens: Tokens, layout: InputLayout, spare: int
+) -> RaggedAttention:
+    """Padding tokens are those of one more request; they see the first slot of the cache."""
+    function = load_ragged()
+    assert function is not None
+    request, before, inside = tokens.request, tokens.before, tokens.inside
+    oldest = np.zeros(len(request), np.int64)
+    if layout.window is not None:
+        oldest = np.maximum(tokens.position - layout.window + 1, 0)
+        limit = np.zeros((*inside.shape[:2], 1), np.int64)
+        limit[request, tokens.place, 0] = oldest
+        inside = inside & (tokens.inside_position[:, None] >= limit)
+    unseen = inside[request, tokens.place, ::-1].argmax(axis=1)  # at the end; each sees itself
+    sight = Sight(
+        counts=np.append(tokens.counts, spare),
+        entry=np.append(tokens.first_entry(cache.columns), 0),
+        before=np.append(before, 1),
+        oldest=_padded(oldest, spare, 0),
+        inside=np.concatenate([inside, np.zeros_like(inside[:1])]),
+        extent=_padded(before[request] + inside.shape[2] - unseen, spare, 1),
+    )
+    return RaggedAttention(function, sight, cache, layout.group)
 
 
 def _visible(tokens: Tokens, window: int | None, kv_len: int) -> NDArray[np.bool_]:

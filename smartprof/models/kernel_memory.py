@@ -23,7 +23,7 @@ from smartprof.models.grouping import AttentionCosts, CallCosts
 from smartprof.models.kernels import Kernels, Size
 from smartprof.models.user_cache import cache_dir
 
-FORMAT = 2  # one more whenever the file, or what is measured and how it is chosen, changes
+FORMAT = 3  # one more whenever the file, or what is measured and how it is chosen, changes
 FOLDER = "kernels"
 DIGEST_LENGTH = 16
 
@@ -138,7 +138,12 @@ def parse_choice(text: str, key: Mapping[str, Any], sizes: Sequence[Size]) -> Ch
             return None
         kernels = {size: _kernels(found["kernels"][_name(size)]) for size in sizes}
         attention = found["attention"]
-        costs = AttentionCosts(_costs(attention["alone"]), _costs(attention["together"]))
+        ragged = attention["ragged"]
+        costs = AttentionCosts(
+            alone=_costs(attention["alone"]),
+            together=_costs(attention["together"]),
+            ragged=None if ragged is None else _costs(ragged),
+        )
     except (ValueError, LookupError, TypeError, RecursionError):
         return None
     return Choice(kernels, costs)

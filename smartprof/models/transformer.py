@@ -109,9 +109,11 @@ class Transformer:
         costs = self.layout.costs
         if costs is None:
             return self.products
-        shared = costs.together
-        attention = (
-            f"attention {1e6 * shared.call_seconds:.0f} us a call, {1e9 * shared.slot_seconds:.0f} "
-            f"ns a key, {1e9 * shared.pair_seconds:.1f} ns a token and key"
+        found = {"padded": costs.together, "ragged": costs.ragged}
+        attention = "; ".join(
+            f"{name} attention {1e6 * x.call_seconds:.0f} us a call, {1e9 * x.slot_seconds:.0f} "
+            f"ns a key, {1e9 * x.pair_seconds:.1f} ns a token and key"
+            for name, x in found.items()
+            if x is not None
         )
         return f"{self.products}; {attention}"

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from torch import Tensor
 
-from smartprof.models.attention import measure_attention
+from smartprof.models.attention_probe import measure_attention
 from smartprof.models.inputs import InputLayout
 from smartprof.models.kernel_memory import Choice, KernelMemory, Passes
 from smartprof.models.kernels import Kernels
 from smartprof.models.packing import Linear, can_prepack, lay_out, settle, warm_up
 from smartprof.models.probing import measure_kernels
+from smartprof.models.ragged import load_ragged
 from smartprof.models.shapes import ModelShape
 
 
@@ -39,11 +41,14 @@ def tune(
         settle(prepacked, choice.kernels)
         warm_up(prepacked)
     else:
-        attention = measure_attention(shape.heads, shape.kv_heads, shape.head_dim, like.dtype)
+        attention = measure_attention(shape, like.dtype)
         choice = Choice(measure_kernels(prepacked), attention)
         if not lay_out(prepacked, choice.kernels):  # right where it was probed, but not everywhere
             choice = Choice(dict.fromkeys(choice.kernels, Kernels()), attention)
         settle(prepacked, choice.kernels)
         if memory is not None:
             memory.keep(passes, choice)
-    return InputLayout(group, shape.window, choice.attention)
+    costs = choice.attention
+    if costs.ragged is not None and load_ragged() is None:
+        costs = replace(costs, ragged=None)
+    return InputLayout(group, shape.window, costs)
