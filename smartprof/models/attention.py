@@ -1,9 +1,10 @@
 """Who sees what in one pass, and the masked grouped-query attention that follows from it.
 
 `PaddedAttention` runs requests in one call, padded to the largest; `GroupedAttention` makes several
-such calls over groups of similar requests, as `grouping` finds cheapest. The query heads of one
-key-value head are folded into the query axis instead of repeating keys and values. Query heads come
-in the order of `interleave_heads`, in which folding and unfolding are views: no copy is made.
+such calls over groups of similar requests, as `grouping` finds cheapest; `ragged` has the way that
+pads nothing, for CPUs with a compiler. The query heads of one key-value head are folded into the
+query axis instead of repeating keys and values. Query heads come in the order of
+`interleave_heads`, in which folding and unfolding are views: no copy is made.
 """
 
 from __future__ import annotations
