@@ -10,7 +10,7 @@ from smartprof.policies.chain import Chain, ChainOptions
 from smartprof.policies.eagle2 import Eagle2, Eagle2Options
 from smartprof.policies.options import list_options
 from smartprof.policies.plain import Plain
-from smartprof.policies.ranking import before_within, rank_within
+from smartprof.policies.ranking import before_within, largest, rank_within
 from smartprof.policies.smart import Smart, SmartOptions
 from smartprof.policies.table import POLICIES, make_policy
 from smartprof.trees.forest import Forest
@@ -296,6 +296,15 @@ def test_ranking_within_groups_equals_sorting_each_group() -> None:
             for i in range(count)
         ]
         assert rank_within(group, value).tolist() == expected
+
+
+def test_the_largest_of_many_are_the_first_of_all_sorted_ties_included() -> None:
+    rng = np.random.default_rng(2)
+    for _ in range(300):
+        value = rng.integers(0, rng.integers(1, 30), rng.integers(0, 40)) / 7
+        most = int(rng.integers(0, 42))
+        everything = sorted(range(len(value)), key=lambda x: (-value[x], x))
+        assert largest(value, most).tolist() == everything[:most]
 
 
 def test_sums_within_groups_are_those_of_each_group_alone() -> None:

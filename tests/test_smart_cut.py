@@ -47,6 +47,22 @@ def random_round(seed: int) -> tuple[Round, float]:
     return Round(forest, lens, room, TableCosts(table), batch / theta, 0.0), theta
 
 
+def test_what_growing_found_is_cut_only_where_it_was_found() -> None:
+    """The nodes are those of a policy that never grew, whatever forest is asked for."""
+    for seed in range(0, CASES, 10):
+        round, _ = random_round(seed)
+        other, _ = random_round(seed + 1)
+        other = replace(
+            round, forest=other.forest, context_lens=other.context_lens, room=other.room
+        )
+        policy = Smart()
+        policy.grow(round)
+        for asked in (round, other, round):
+            expected = Smart().cut(asked)
+            assert policy.cut(asked).nodes.tolist() == expected.nodes.tolist()
+            assert policy.cut(asked).pad_to == expected.pad_to
+
+
 def best_value(round: Round, theta: float) -> float:
     """Smart.md's objective over every prefix-closed selection and every pad target, enumerated."""
     forest, batch = round.forest, round.batch

@@ -1,8 +1,8 @@
 """Which requests share a call of attention, by what calls of each kind cost. Knows no tensors.
 
-Most calls are padded to the longest and widest of their requests. One call for all wastes reading keys
-that nobody sees; a call for each costs calls. Between them: requests of similar length in pairs,
-since any two rows of a cache can be viewed as one tensor without a copy.
+Most calls are padded to the longest and widest of their requests. One call for all wastes reading
+keys that nobody sees; a call for each costs calls. Between them: requests of similar length in
+pairs, since any two rows of a cache can be viewed as one tensor without a copy.
 """
 
 from __future__ import annotations

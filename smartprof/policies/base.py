@@ -50,7 +50,7 @@ class Round:
     @cached_property
     def context(self) -> float:
         """Mean committed tokens per request."""
-        return float(self.context_lens.mean())
+        return float(self.context_lens.sum()) / self.batch
 
     def reach(self, depth: int) -> NDArray[np.int64]:
         """int64 [B]: the deepest useful depth of each request's tree, at most `depth`."""

@@ -21,10 +21,11 @@ from smartprof.policies.allocation import Allocation, Ranked, allocate, best_wid
 from smartprof.policies.base import NO_NODES, Cut, Offer, Outcome, Policy, Round
 from smartprof.policies.memory import ContinuationRatio, DraftingRecord, LongRunRate
 from smartprof.policies.options import real, whole
-from smartprof.policies.ranking import rank_within
+from smartprof.policies.ranking import largest, rank_within
 
 if TYPE_CHECKING:
     from smartprof.profile.cost import Costs, Envelope
+    from smartprof.trees.forest import Forest
 
 CONTEXT_GRAIN = 16  # tokens of mean context within which prices are not looked up again
 PROBE_BUDGET = 0.005  # share of the tokens that drafting on trial may cost
@@ -101,6 +102,7 @@ class Smart(Policy):
         self._outlook = 0  # range of this round's
         self._decision: _Decision | None = None
         self._step: tuple[int, float] | None = None  # forest size and mass of the last draft step
+        self._allocated: tuple[Forest, Allocation] | None = None  # the latest of this round
 
     def choose(self, round: Round, offers: Sequence[Offer], outlook: Callable[[], float]) -> Offer:
         """The source that gains most, by what rounds of such an outlook gained before.
@@ -177,7 +179,7 @@ class Smart(Policy):
 
     def _grow_roots(self, round: Round) -> NDArray[np.int64]:
         batch = round.batch
-        self._step = None
+        self._step, self._allocated = None, None
         theta = self._theta(round)
         offer = Offer(round.source, round.costs, round.noted)
         record = self._record(batch, round.source)
@@ -226,12 +228,11 @@ class Smart(Policy):
         spare = self.options.limit * round.batch - (forest.size - round.batch)
         if spare <= 0:
             return NO_NODES
-        leaves = forest.frontier
-        leaves = leaves[leaves >= round.batch]
         reach = round.reach(self.options.depth)
-        leaves = leaves[forest.depth[leaves] < reach[forest.request[leaves]]]
-        order = (-forest.path_prob[leaves]).argsort(kind="stable")
-        return leaves[order[: min(spare, self._most(round))]]
+        fit = ~forest.expanded & (forest.depth < reach[forest.request])
+        fit[: round.batch] = False
+        leaves = fit.nonzero()[0]
+        return leaves[largest(forest.path_prob[leaves], min(spare, self._most(round)))]
 
     def _expanded(self, round: Round, leaves: NDArray[np.int64]) -> NDArray[np.int64]:
         """Those of the open leaves, most probable first, that the next draft step expands."""
@@ -247,9 +248,12 @@ class Smart(Policy):
         return leaves[:width]
 
     def _allocation(self, round: Round) -> Allocation:
-        """The nodes worth verifying."""
-        ranked, envelope = self._ranked(round), self._priced(round).envelope
-        return allocate(ranked, envelope.seconds, envelope.pad_to, self._theta(round))
+        """The nodes worth verifying; after the last `grow`, what that already found."""
+        if self._allocated is None or self._allocated[0] is not round.forest:
+            ranked, envelope = self._ranked(round), self._priced(round).envelope
+            found = allocate(ranked, envelope.seconds, envelope.pad_to, self._theta(round))
+            self._allocated = round.forest, found
+        return self._allocated[1]
 
     def _ranked(self, round: Round) -> Ranked:
         """Usable nodes by worth, parents before children, as many as can be priced.
@@ -258,17 +262,20 @@ class Smart(Policy):
         """
         forest, batch, prices = round.forest, round.batch, self._priced(round)
         reach = round.reach(self.options.depth)
-        usable = (forest.depth[batch:] <= reach[forest.request[batch:]]).nonzero()[0] + batch
+        fit = forest.depth <= reach[forest.request]
+        fit[:batch] = False
+        usable = fit.nonzero()[0]
         request = forest.request[usable]
         kappa = prices.context_seconds * (round.context_lens - round.context)
         worth = forest.path_prob[usable] - self._theta(round) * kappa[request]
-        order = (-worth).argsort(kind="stable")
-        forced = 0
-        if self.options.floor:
-            first = rank_within(request, worth)[order] < self.options.floor
-            order, forced = np.concatenate([order[first], order[~first]]), int(first.sum())
         most = len(prices.envelope.seconds) - 1
-        return Ranked(usable[order[:most]], worth[order[:most]], min(forced, most))
+        if not self.options.floor:
+            order = largest(worth, most)
+            return Ranked(usable[order], worth[order])
+        order = largest(worth, len(worth))
+        first = rank_within(request, worth)[order] < self.options.floor
+        order, forced = np.concatenate([order[first], order[~first]])[:most], int(first.sum())
+        return Ranked(usable[order], worth[order], min(forced, most))
 
     def _priced(self, round: Round) -> _Prices:
         """Verify and draft-step seconds of this batch near this context."""
