@@ -4,7 +4,8 @@
     python benchmarks/decode_speed.py --profile p.json --batch 1,4,8,16 [--drafter ngram,lm:DIR]
 
 Always: plain decoding against ``transformers`` ``generate``; passes of 1 to 16 tokens beside the
-device's read bandwidth; where the time of a pass of one token goes. With a profile: `smart` against
+device's read bandwidth; where the time of a pass of one token goes; what attention that pads
+nothing saves of a pass. With a profile: `smart` against
 plain decoding, and at batch 1 against ``transformers`` assisted generation, with the same draft
 model where the drafter has one, else with prompt lookup. --drafter as for ``smartprof decode``.
 
@@ -15,9 +16,11 @@ of the paired ratios.
 from __future__ import annotations
 
 import argparse
+import copy
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +38,7 @@ from smartprof.device import resolve_device
 from smartprof.drafters.base import Drafter
 from smartprof.drafters.table import LM, DrafterChoice, choose_drafter, drafter_maker
 from smartprof.models.loading import LoadedModel, load_model
+from smartprof.models.transformer import Transformer
 from smartprof.policies.base import Policy
 from smartprof.policies.plain import Plain
 from smartprof.policies.table import make_policy
@@ -48,6 +52,10 @@ PROMPT = "Explain in a few paragraphs how a sailing boat can travel against the 
 READ_BYTES = 512 << 20
 CONTEXT = 128
 WIDTHS = (1, 2, 3, 4, 8, 16)
+ATTENDED = (  # requests, tokens of each, context
+    *((1, 1, 128), (1, 16, 128), (1, 1, 1000)),
+    *((4, 1, 256), (4, 4, 256), (16, 1, 256), (16, 3, 256)),
+)
 LOOKUP_TOKENS = 10  # of transformers' prompt lookup: its documentation's own choice
 
 
@@ -120,16 +128,8 @@ def plain_against_generate(
 def passes(model: LoadedModel, repeats: int) -> None:
     """Verify passes at batch 1 beside bare products and the time to read the weights once."""
     transformer = model.transformer
-    target = Target(transformer, 1, CONTEXT + max(WIDTHS))
-    target.cache.data.normal_()
     data = torch.ones(READ_BYTES // 4)
-
-    def verify(width: int) -> Callable[[], object]:
-        forest = heaps(np.array([width]), transformer.shape.vocab)
-        trees = pack(forest, np.arange(1, width))
-        return lambda: target.verify(trees, np.array([CONTEXT]), width)
-
-    runs: dict[str, Callable[[], object]] = {str(x): verify(x) for x in WIDTHS}
+    runs = {str(x): verify_pass(transformer, 1, x, CONTEXT) for x in WIDTHS}
     runs |= {"products": lambda: bare_products(model), "read": data.sum}
     seconds = in_turns(runs, 3 * repeats)
     weights = transformer.shape.weight_bytes(4)
@@ -145,6 +145,38 @@ def passes(model: LoadedModel, repeats: int) -> None:
             f"{label}: {1e3 * statistics.median(seconds[name]):.1f} ms, "
             f"{_rate(weights, seconds[name])}, {ratio_text(seconds[name], seconds['1'])} of one "
             f"token's, floor over it {ratio_text(read, seconds[name])}"
+        )
+
+
+def verify_pass(
+    transformer: Transformer, requests: int, width: int, context: int
+) -> Callable[[], object]:
+    """A pass over trees of so many tokens each, behind so many committed ones."""
+    target = Target(transformer, requests, context + width)
+    target.cache.data.normal_()
+    trees = pack(
+        heaps(np.full(requests, width), transformer.shape.vocab),
+        np.arange(requests, requests * width),
+    )
+    return lambda: target.verify(trees, np.full(requests, context), requests * width)
+
+
+def attention_without_padding(model: LoadedModel, repeats: int) -> None:
+    """The same passes with and without it; nothing where there is none."""
+    without, costs = copy.copy(model.transformer), model.transformer.layout.costs
+    if costs is None or costs.ragged is None:
+        return
+    without.layout = replace(without.layout, costs=replace(costs, ragged=None))
+    for shape in ATTENDED:
+        runs = {
+            "padded": verify_pass(without, *shape),
+            "ragged": verify_pass(model.transformer, *shape),
+        }
+        seconds = in_turns(runs, 2 * repeats)
+        print(
+            "{} requests x {} tokens, context {}: without padding ".format(*shape)
+            + f"{1e3 * statistics.median(seconds['ragged']):.1f} ms, "
+            + f"{ratio_text(seconds['ragged'], seconds['padded'])} of the pass with padding"
         )
 
 
@@ -254,6 +286,7 @@ def main() -> None:
     plain_against_generate(model, reference, options.tokens, options.repeats)
     passes(model, options.repeats)
     where_time_goes(model)
+    attention_without_padding(model, options.repeats)
     if options.profile is None:
         return
     profile = load_profile(find_profile(options.profile))

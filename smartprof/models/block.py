@@ -16,6 +16,7 @@ from torch import Tensor
 
 from smartprof.models.attention import interleave_heads
 from smartprof.models.cache import KVCache
+from smartprof.models.gating import gate_
 from smartprof.models.inputs import PackedInput
 from smartprof.models.packing import Linear
 from smartprof.models.rotary import pair_neighbours, rotate_
@@ -88,7 +89,7 @@ class Block:
         out = None if made is None else made.joined
         joined = _of_normed(self.gate_up, self.post_norm, x, space, out)
         gates = made if made is not None and joined is made.joined else split_gates(joined)
-        return self.down.add_to(x, F.silu(gates.gate, inplace=True).mul_(gates.up))
+        return self.down.add_to(x, gate_(gates))
 
 
 def build_block(shape: ModelShape, weights: dict[str, Tensor], prefix: str) -> Block:

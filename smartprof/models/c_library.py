@@ -21,6 +21,7 @@ from pathlib import Path
 from smartprof.models.user_cache import cache_dir
 
 FOLDER = "libraries"
+LANES = 8  # of lanes.h; what is done by so many numbers at once has multiples of it
 FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fPIC", "-fopenmp")
 COMPILER_VARIABLE = "CC"
 MOST_SECONDS = 60  # for a compiler that hangs
@@ -31,7 +32,8 @@ CPU_LINES = ("model name", "flags", "Features")  # of /proc/cpuinfo: what "nativ
 def load_c_library(source: Path) -> ctypes.CDLL | None:
     """The compiled file; None where it cannot be compiled or run."""
     try:
-        code, processor, openmp = source.read_bytes(), _processor(), _openmp()
+        code = b"\0".join(x.read_bytes() for x in (source, *sorted(source.parent.glob("*.h"))))
+        processor, openmp = _processor(), _openmp()
         name = hashlib.sha256(b"\0".join([code, " ".join(FLAGS).encode(), processor])).hexdigest()
         path = cache_dir() / FOLDER / f"{source.stem}-{name[:16]}.so"
         ctypes.CDLL(openmp, mode=ctypes.RTLD_GLOBAL)

@@ -8,17 +8,14 @@
  */
 #include <float.h>
 #include <stddef.h>
-#include <stdint.h>
 #include <string.h>
 
-#define LANES 8
+#include "lanes.h"
+
 #define BLOCK 64 /* slots */
 #define MOST_ROWS 24 /* of a task: its tokens with every query head of a key-value head */
 #define LINE 16 /* floats that memory gives at once */
 #define SPREAD 8 /* registers of values at once */
-
-typedef float lanes __attribute__((vector_size(4 * LANES), aligned(4)));
-typedef int32_t whole __attribute__((vector_size(4 * LANES), aligned(4)));
 
 #if defined(__clang__)
 #define PICK(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
@@ -57,24 +54,6 @@ static inline lanes sums(const lanes x[LANES])
     }
     const lanes a = fours[0], b = fours[1];
     return PICK(a, b, 0, 1, 2, 3, 8, 9, 10, 11) + PICK(a, b, 4, 5, 6, 7, 12, 13, 14, 15);
-}
-
-/* e to the x, for x up to 0, to a few units of the last place; 0 where it is below the least
- * normal number. */
-static inline lanes exponential(lanes x)
-{
-    const float round = 12582912.0f; /* 1.5 * 2^23: added to a number it leaves a whole one */
-    const lanes shifted = x * 1.44269504f + round, n = shifted - round;
-    const lanes rest = x - n * 0.693359375f + n * 2.12194440e-4f; /* ln 2 in two parts */
-    lanes power = rest * (1.0f / 5040) + 1.0f / 720;
-    power = power * rest + 1.0f / 120;
-    power = power * rest + 1.0f / 24;
-    power = power * rest + 1.0f / 6;
-    power = power * rest + 0.5f;
-    power = power * rest + 1.0f;
-    power = power * rest + 1.0f;
-    const whole scale = ((whole)shifted - (whole)((lanes){0} + round) + 127) << 23;
-    return (lanes)((whole)(power * (lanes)scale) & (x > -87.0f));
 }
 
 /* Scaled products of a query with the keys of `count` slots, rounded up to whole registers. */

@@ -18,12 +18,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from smartprof.models.c_library import load_c_library
+from smartprof.models.c_library import LANES, load_c_library
 from smartprof.models.cache import KVCache
 from smartprof.models.shapes import named_shape
 
 SOURCE = Path(__file__).with_name("ragged.c")
-LANES = 8  # a head's size is a multiple of it
 TOLERANCE = 1e-4
 
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 
 def largest(value: NDArray[np.float64], most: int) -> NDArray[np.int64]:
-    """int64 [min(most, n)]: indices of the largest values, falling; of equal ones the first first.
+    """int64 [min(most, n)]: indices of the largest, falling; of equal values the earlier first.
 
     value: float64 [n]. As a stable sort of all would begin, but sorts no more than it has to.
     """
