@@ -100,6 +100,18 @@ def test_it_is_attention_computed_in_float64(
         assert torch.isfinite(found).all()
 
 
+def test_a_token_may_see_others_behind_it() -> None:
+    """Those of another task and of another block of slots, too."""
+    cache, tokens = cache_of(TINY, 1), trees(np.random.default_rng(0), [40], [50])
+    inside = np.eye(40, dtype=np.bool_)[None].copy()
+    inside[0, 2] = True
+    tokens = replace(tokens, inside=inside)
+    query = random_query(40, TINY)
+    found = packed_input(cache, tokens, layout_of(TINY), 40).attention(query, cache, 0)
+    expected = in_double(query, cache, tokens, 0, None)
+    np.testing.assert_allclose(found.numpy(), expected, atol=2e-6, rtol=1e-5)
+
+
 @pytest.mark.parametrize("scale", [0.0, 1e-30, 8.0, 60.0, 1e4])
 def test_weights_may_differ_by_any_factor(scale: float) -> None:
     cache, tokens = cache_of(TINY, 1), chain_tokens(np.zeros(9, np.int64), row=0, start=190)

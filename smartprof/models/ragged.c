@@ -192,7 +192,8 @@ static void one_task(
     const float *values, float *out)
 {
     const size_t size = of->size, step = of->kv_heads * size, stride = step * of->group;
-    const size_t count = part->count * of->group, last = of->extent[part->first + part->count - 1];
+    const size_t count = part->count * of->group;
+    size_t last = 0;
     row rows[MOST_ROWS];
     for (size_t i = 0; i < count; i++) {
         const size_t token = part->first + i / of->group, head = i % of->group * step;
@@ -200,6 +201,7 @@ static void one_task(
         r->query = query + token * query_stride + head;
         r->out = out + token * stride + head;
         r->token = token;
+        last = (size_t)of->extent[token] > last ? (size_t)of->extent[token] : last;
         r->largest = -FLT_MAX;
         r->total = (lanes){0};
         memset(r->out, 0, size * sizeof *r->out);
