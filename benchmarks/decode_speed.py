@@ -5,9 +5,9 @@
 
 Always: plain decoding against ``transformers`` ``generate``; passes of 1 to 16 tokens beside the
 device's read bandwidth; where the time of a pass of one token goes; what attention that pads
-nothing saves of a pass. With a profile: `smart` against
-plain decoding, and at batch 1 against ``transformers`` assisted generation, with the same draft
-model where the drafter has one, else with prompt lookup. --drafter as for ``smartprof decode``.
+nothing saves of a pass. With a profile: `smart` against plain decoding, and at batch 1 against
+``transformers`` assisted generation, with the same draft model where the drafter has one, else
+with prompt lookup. --drafter as for ``smartprof decode``.
 
 What is compared runs in turns; figures are medians, the spread is from the smallest to the largest
 of the paired ratios.

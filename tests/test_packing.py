@@ -15,6 +15,7 @@ from smartprof.models.kernels import (
 from smartprof.models.packing import Linear, can_prepack, kernels_text, lay_out, settle
 from smartprof.models.panels import Panels, load_panels
 from smartprof.models.probing import lay_out_probed, measure_kernels
+from tests.compilers import needs_compiler
 
 WEIGHT = torch.randn(40, 24, generator=torch.Generator().manual_seed(0))
 needs_onednn = pytest.mark.skipif(not can_prepack(WEIGHT), reason="this torch has no oneDNN")
@@ -72,7 +73,7 @@ def test_a_layout_of_mkl_whose_products_are_wrong_is_dropped(
         assert lay_out_probed([linear]) == [*PANELS, "mkl16"]
 
 
-@pytest.mark.skipif(not PANELS, reason="no C compiler")
+@needs_compiler
 def test_panels_whose_products_are_wrong_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     right = Panels.product
     monkeypatch.setattr(Panels, "product", lambda *x: right(*x).mul_(1.001))
@@ -126,14 +127,12 @@ def test_two_products_of_one_layer_do_not_share_memory() -> None:
         (("padded", "packed"), ["packed"]),
         (("plain", "packed"), ["plain", "packed"]),
         (("plain",), ["plain"]),
-        (("panels",), ["panels"]),
-        (("panels", "packed"), ["packed", "panels"]),
+        pytest.param(("panels",), ["panels"], marks=needs_compiler),
+        pytest.param(("panels", "packed"), ["packed", "panels"], marks=needs_compiler),
     ],
     ids=str,
 )
 def test_weights_that_no_count_needs_are_freed(ways: tuple[Way, ...], kept: list[str]) -> None:
-    if not {*ways}.issubset({"plain", "packed", "padded", *PANELS}):
-        pytest.skip("no C compiler")
     linear = Linear(WEIGHT.clone())
     lay_out_probed([linear])
     linear.settle(Kernels(tuple(range(1, len(ways) + 1)), ways))

@@ -59,9 +59,9 @@ class AttentionCosts:
         """Whether one call that pads nothing is cheaper than those of these groups."""
         if self.ragged is None:
             return False
-        each = self.ragged.seconds(np.ones_like(counts), counts, extent * (counts > 0))
-        calls = self.ragged.call_seconds * (len(counts) - 1)
-        return bool(each.sum() - calls <= self.seconds(groups, counts, extent))
+        each = extent * (self.ragged.slot_seconds + counts * self.ragged.pair_seconds)
+        seconds = self.ragged.call_seconds + float(each[counts > 0].sum())
+        return seconds <= self.seconds(groups, counts, extent)
 
 
 def group_requests(counts: Ints, extent: Ints, costs: AttentionCosts | None) -> Groups:

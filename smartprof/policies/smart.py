@@ -25,7 +25,6 @@ from smartprof.policies.ranking import largest, rank_within
 
 if TYPE_CHECKING:
     from smartprof.profile.cost import Costs, Envelope
-    from smartprof.trees.forest import Forest
 
 CONTEXT_GRAIN = 16  # tokens of mean context within which prices are not looked up again
 PROBE_BUDGET = 0.005  # share of the tokens that drafting on trial may cost
@@ -102,7 +101,7 @@ class Smart(Policy):
         self._outlook = 0  # range of this round's
         self._decision: _Decision | None = None
         self._step: tuple[int, float] | None = None  # forest size and mass of the last draft step
-        self._allocated: tuple[Forest, Allocation] | None = None  # the latest of this round
+        self._allocated: tuple[Round, Allocation] | None = None  # the latest, and what it is of
 
     def choose(self, round: Round, offers: Sequence[Offer], outlook: Callable[[], float]) -> Offer:
         """The source that gains most, by what rounds of such an outlook gained before.
@@ -249,10 +248,10 @@ class Smart(Policy):
 
     def _allocation(self, round: Round) -> Allocation:
         """The nodes worth verifying; after the last `grow`, what that already found."""
-        if self._allocated is None or self._allocated[0] is not round.forest:
+        if self._allocated is None or self._allocated[0] is not round:
             ranked, envelope = self._ranked(round), self._priced(round).envelope
             found = allocate(ranked, envelope.seconds, envelope.pad_to, self._theta(round))
-            self._allocated = round.forest, found
+            self._allocated = round, found
         return self._allocated[1]
 
     def _ranked(self, round: Round) -> Ranked:
