@@ -1,4 +1,4 @@
-"""Medians with intervals, and nothing else."""
+"""Medians with intervals, and timings beside other work."""
 
 from __future__ import annotations
 
@@ -53,3 +53,8 @@ def bootstrap_interval(
     picks = rng.integers(0, len(values), (resamples, len(values)))
     low, high = np.quantile(statistic(values[picks]), [0.025, 0.975])
     return float(low), float(high)
+
+
+def undisturbed(seconds: Sequence[float]) -> float:
+    """The lower quartile of timings of one thing: other work on the machine only ever adds."""
+    return float(np.quantile(seconds, 0.25))

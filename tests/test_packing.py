@@ -3,11 +3,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from smartprof.models import packing
+from smartprof.models import packing, probing
 from smartprof.models.kernels import (
     MKL_TILES,
     PROBED,
     Kernels,
+    Size,
     Way,
     choose_kernels,
     ways_at,
@@ -171,3 +172,16 @@ def test_what_was_chosen_is_told_shape_by_shape() -> None:
     assert kernels_text(linears) == (
         "linear 40x24 plain; linear 24x40 padded from 1, packed from 3 tokens"
     )
+
+
+@needs_onednn
+def test_products_that_other_work_holds_up_choose_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One in six of the faster way waits for a whole time slice; a sum would choose the other."""
+    size = (40, 24)
+
+    def sweep(linears: object, tokens: int, way: Way) -> dict[Size, list[float]]:
+        return {size: [1.0] * 5 + [41.0] if way == "plain" else [2.0] * 6}
+
+    monkeypatch.setattr(probing, "_sweep", sweep)
+    found = measure_kernels([Linear(WEIGHT.clone())])
+    assert found == {size: Kernels((1,), ("plain",))}

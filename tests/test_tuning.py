@@ -41,9 +41,9 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return run
 
     monkeypatch.setattr(probing, "_sweep", counted("products", probing._sweep))
-    attention = "smartprof.models.attention_probe._median_seconds"
+    attention = "smartprof.models.attention_probe._seconds"
     monkeypatch.setattr(
-        attention, counted("attention", tuning.measure_attention.__globals__["_median_seconds"])
+        attention, counted("attention", tuning.measure_attention.__globals__["_seconds"])
     )
     return found
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,6 +14,7 @@ from smartprof.models.grouping import AttentionCosts, CallCosts
 from smartprof.models.inputs import InputLayout, Tokens, packed_input
 from smartprof.models.ragged import load_ragged
 from smartprof.models.shapes import ModelShape
+from smartprof.stats import undisturbed
 
 REPEATS = 15  # timings of a probe
 LONG, WIDE = 512, 16  # slots and tokens of the larger probes
@@ -45,7 +45,7 @@ def _call_costs(
         tokens = _tokens(requests, width, length)
         attention = packed_input(cache, tokens, layout, requests * width).attention
         query = torch.randn(requests * width, shape.heads, shape.head_dim).to(dtype)
-        return _median_seconds(lambda layer: attention(query, cache, layer))
+        return _seconds(lambda layer: attention(query, cache, layer))
 
     call = probe(1, 16)
     narrow, wide = probe(1, LONG), probe(WIDE, LONG)
@@ -70,10 +70,10 @@ def _tokens(requests: int, width: int, length: int) -> Tokens:
     )
 
 
-def _median_seconds(run: Callable[[int], object]) -> float:
+def _seconds(run: Callable[[int], object]) -> float:
     samples = []
     for layer in range(REPEATS):
         start = time.perf_counter()
         run(layer)
         samples.append(time.perf_counter() - start)
-    return statistics.median(samples)
+    return undisturbed(samples)

@@ -7,7 +7,6 @@ order of a pass.
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ import torch
 
 from smartprof.models.kernels import FULL_TILE, PROBED, Kernels, Size, Way, choose_kernels, ways_at
 from smartprof.models.packing import Linear, ways_here, weight_bytes
+from smartprof.stats import undisturbed
 
 REPEATS = 3
 SWEEP_BYTES = 1 << 30  # weights that one sweep reads at most; a larger model is probed in part
@@ -40,19 +40,22 @@ def lay_out_probed(linears: Sequence[Linear]) -> list[Way]:
 def _measure(
     linears: Sequence[Linear], further: Sequence[Way]
 ) -> dict[Size, dict[int, dict[Way, float]]]:
-    """Median seconds of products by shape, count and way, in interleaved sweeps."""
+    """Seconds of a product by shape, count and way, in interleaved sweeps."""
     found: dict[Size, dict[int, dict[Way, float]]] = {x.size: {} for x in linears}
     for tokens in PROBED:
         probed = _probed(linears, tokens)
         ways = ways_at(tokens, further)
-        sweeps: dict[Way, list[dict[Size, float]]] = {way: [] for way in ways}
+        sweeps: dict[Way, list[dict[Size, list[float]]]] = {way: [] for way in ways}
         for repeat in range(REPEATS + 1):
             for way in ways:
                 seconds = _sweep(probed, tokens, way)
                 if repeat:  # the first run of a shape also compiles it
                     sweeps[way].append(seconds)
         for size, by_count in found.items():
-            by_count[tokens] = {x: statistics.median(z[size] for z in y) for x, y in sweeps.items()}
+            by_count[tokens] = {
+                way: undisturbed([x for y in taken for x in y[size]])
+                for way, taken in sweeps.items()
+            }
     return found
 
 
@@ -72,14 +75,14 @@ def _probed(linears: Sequence[Linear], tokens: int) -> list[Linear]:
     return probed
 
 
-def _sweep(linears: Sequence[Linear], tokens: int, way: Way) -> dict[Size, float]:
-    """Seconds of one product after the other, summed by shape."""
+def _sweep(linears: Sequence[Linear], tokens: int, way: Way) -> dict[Size, list[float]]:
+    """Seconds of each product, one after the other, by shape."""
     inputs = {x.size[1]: torch.ones(tokens, x.size[1]) for x in linears}
-    seconds = {x.size: 0.0 for x in linears}
+    seconds: dict[Size, list[float]] = {x.size: [] for x in linears}
     start = time.perf_counter()
     for linear in linears:
         linear.run(inputs[linear.size[1]], way)
         end = time.perf_counter()
-        seconds[linear.size] += end - start
+        seconds[linear.size].append(end - start)
         start = end
     return seconds
