@@ -23,7 +23,7 @@ from smartprof.models.grouping import AttentionCosts, CallCosts
 from smartprof.models.kernels import Kernels, Size
 from smartprof.models.user_cache import cache_dir
 
-FORMAT = 3  # one more whenever the file, or what is measured and how it is chosen, changes
+FORMAT = 4  # one more whenever the file, or what is measured and how it is chosen, changes
 FOLDER = "kernels"
 DIGEST_LENGTH = 16
 

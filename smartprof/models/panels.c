@@ -11,9 +11,11 @@
 #if defined(__AVX512F__)
 #define LANES 16 /* floats of a register */
 #define TALLEST 12 /* tokens of a tile: their sums, two registers each, leave room for weights */
+#define FASTEST 8  /* of more, some inputs have left the nearest cache before they are needed again */
 #else
 #define LANES 8
 #define TALLEST 6
+#define FASTEST 6
 #endif
 #define WIDTH (2 * LANES)
 #if defined(__x86_64__) /* or four tokens and more would each load the weights anew */
@@ -23,7 +25,9 @@
 #endif
 #define MOST_PANELS 4
 #define MOST_TOKENS 1024 /* of one walk over the weights */
+#define FEW 6 /* tokens of a tile that need weights faster than they come from memory */
 #define AHEAD 1024 /* floats; weights are asked for so long before they are needed */
+#define LINE 16 /* floats of a line of the caches */
 
 typedef float lanes __attribute__((vector_size(4 * LANES), aligned(4)));
 
@@ -63,6 +67,8 @@ static inline __attribute__((always_inline)) void tile(
             sum[t][j] = (lanes){0};
     for (size_t i = 0; i < inputs; i++) {
         __builtin_prefetch(next, 0, 2);
+        if (tokens > FEW) /* these are faster if the processor reads the other lines by itself */
+            __builtin_prefetch(next + LINE, 0, 2);
         next += step;
         for (int p = 0; p < panels; p++) {
             const float *row = w + (p * inputs + i) * WIDTH;
@@ -102,11 +108,13 @@ static void one_panel(
  * the next one, line by line: the arithmetic of one panel hides the reading of another. */
 static void all_tokens(const product *of, const float *w, size_t output, size_t tokens)
 {
-    const size_t tiles = (tokens + TALLEST - 1) / TALLEST, size = of->inputs * WIDTH;
+    const size_t tall = tokens > 2 * TALLEST ? FASTEST : TALLEST;
+    const size_t tiles = (tokens + tall - 1) / tall, size = of->inputs * WIDTH;
+    const float *soon = w + (tokens > FEW ? 2 * AHEAD : AHEAD);
     size_t token = 0;
     for (size_t i = 0; i < tiles; i++) {
         const size_t height = tokens / tiles + (i < tokens % tiles);
-        const float *next = tiles == 1 ? w + AHEAD : w + size + i * (size / tiles);
+        const float *next = tiles == 1 ? soon : w + size + i * (size / tiles);
         one_panel(of, w, token, output, next, tiles < WIDTH ? WIDTH / tiles : 1, height);
         token += height;
     }

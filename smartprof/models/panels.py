@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from smartprof.models.c_library import load_c_library
+from smartprof.models.huge_pages import HUGE_PAGES
 
 SOURCE = Path(__file__).with_name("panels.c")
 NO_NORM = -1.0
@@ -39,7 +40,8 @@ class Panels:
         """Weights [out, in] as a copy [panels, in, width]; the last panel is filled up by zeros."""
         missing = -len(weight) % self.width
         filled = F.pad(weight, (0, 0, 0, missing)) if missing else weight
-        return filled.unflatten(0, (-1, self.width)).transpose(1, 2).contiguous()
+        turned = filled.unflatten(0, (-1, self.width)).transpose(1, 2)
+        return HUGE_PAGES.empty(turned.numel()).view(turned.shape).copy_(turned)
 
     def product(
         self,
