@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from smartprof.calibrate.pace import pace_warnings, paces, spells, steadied
+from smartprof.calibrate.pace import pace_warnings, paces, restless, spells, steadied
 from smartprof.calibrate.plan import Point
 from smartprof.calibrate.visits import Visit
 
@@ -61,6 +61,28 @@ def test_a_lower_clock_is_taken_out_of_all_passes() -> None:
     made = visits(order(6), spell(48, 10, 26, 1.5), spell(48, 10, 26, 1.5))
     assert max(errors(steadied(made)).values()) < 3 * NOISE
     assert max(errors(steadied(made, np.ones(48))).values()) > 10 * NOISE  # negative control
+
+
+def test_visits_at_another_pace_count_only_where_there_are_hardly_others() -> None:
+    """Here 13 tokens take longer just when passes of fewer tokens take less time.
+
+    No sum of two paces makes that. Two of four visits to 13 were calm, one of four to 14 was.
+    """
+    calm = [(x, USUAL[x]) for x in order(6).tolist()]
+    other = [(x, 0.7 * USUAL[x]) for x in order(2).tolist()]
+    usual = {13: 0.023, 14: 0.0235}
+    spell_of = [(x, 1.3 * usual[x]) for x in (13, 14, 13, 14, 14)]
+    once, both = [(13, usual[13])], list(usual.items())
+    timed = calm[:16] + once + calm[16:32] + both + calm[32:] + other[:8] + spell_of + other[8:]
+    made = [Visit(Point("verify", 1, x, 64), (y,) * 4) for x, y in timed]
+    found = paces(made)
+    points = {x: Point("verify", 1, x, 64) for x in usual}
+    assert restless(made, found, 0.08).keys() == {points[14]}
+    counted = steadied(made, found, 0.08)
+    assert np.median(counted[points[13]]) == pytest.approx(usual[13], rel=NOISE)
+    assert len(counted[points[14]]) == 16  # all that there is
+    everything = steadied(made, found)  # negative control
+    assert abs(np.median(everything[points[13]]) / usual[13] - 1) > 10 * NOISE
 
 
 def test_visits_of_a_steady_device_stay_as_they_are() -> None:

@@ -16,7 +16,6 @@ from smartprof.profile.schema import Surface
 from smartprof.stats import Summary, summarise
 
 MORE_SHAPES = 24  # that a failing draw brings
-PACE_GOALS = 4.0  # by how many goals of a single point the pace may stray before that is said
 HELD_OUT_GOALS = 2.0  # mean error of held-out points that fails, in goals of a single point
 
 
@@ -83,8 +82,8 @@ def _fails(found: Measured, goal: float) -> bool:
 
 def collected(plan: Plan, sweep: Sweep) -> Measured:
     """What a sweep has so far."""
-    found, tolerance = paces(sweep.visits), PACE_GOALS * sweep.goal
-    steady = steadied(sweep.visits, found)
+    found, tolerance = paces(sweep.visits), sweep.tolerance
+    steady = steadied(sweep.visits, found, tolerance)
     summaries = {x: summarise(steady[x]) for x in sweep.fitted + sweep.held_out}
     return Measured(
         plan=plan,

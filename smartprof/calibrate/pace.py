@@ -11,10 +11,15 @@ pass pays (the roofline's floor). Both paces are constant over short stretches o
 jump: the least sum of absolute residuals, of absolute jumps (total variation), and, so that nothing
 is left open, of a little of the squared paces. All are solved for at once, by reweighted least
 squares; small residuals and jumps, by the noise that the residuals show, count squared.
+
+What a pass takes at another pace is told to some percent only, so such visits count where a point
+has hardly any others.
 """
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -22,6 +27,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, diags
 from scipy.sparse.linalg import spsolve
 
+from smartprof.calibrate.plan import Point
 from smartprof.calibrate.visits import Samples, Visit
 
 PACED = ("verify", "plain_decode")  # passes of the target: what they wait for is known
@@ -31,6 +37,7 @@ DEVIATIONS = 1.4826  # standard deviations of normal noise in a median absolute 
 LEAST_NOISE = 0.002  # relative
 SMALL_JUMP = 1.0  # noises; a smaller jump counts squared
 DOUBT = 0.005  # visits' worth of belief that the pace of a stretch is as usual
+CALM_VISITS = 2  # of a point, with which its others count no more
 USUALLY_STRAYED = 0.1  # share of visits that stray further than is worth a warning
 
 
@@ -51,16 +58,41 @@ def paces(visits: Sequence[Visit]) -> NDArray[np.float64]:
     return found
 
 
-def steadied(visits: Sequence[Visit], found: NDArray[np.float64] | None = None) -> Samples:
-    """All samples of these visits, by point, as they would be at the usual pace.
+def steadied(
+    visits: Sequence[Visit],
+    found: NDArray[np.float64] | None = None,
+    tolerance: float = math.inf,
+) -> Samples:
+    """Samples of these visits, by point, as they would be at the usual pace.
 
-    found: their `paces`, where these are known already.
+    found: their `paces`, where these are known already. tolerance: visits whose pace strayed
+    further are left out where a point has `CALM_VISITS` others.
     """
     samples: Samples = {}
     known = paces(visits) if found is None else found
-    for visit, pace in zip(visits, known.tolist(), strict=True):
-        samples.setdefault(visit.point, []).extend(x / pace for x in visit.samples)
+    unsteady, beyond = restless(visits, known, tolerance), _beyond(known, tolerance)
+    for visit, pace, strayed in zip(visits, known.tolist(), beyond.tolist(), strict=True):
+        if not strayed or visit.point in unsteady:
+            samples.setdefault(visit.point, []).extend(x / pace for x in visit.samples)
     return samples
+
+
+def restless(
+    visits: Sequence[Visit], found: NDArray[np.float64], tolerance: float
+) -> dict[Point, float]:
+    """Points with fewer than `CALM_VISITS` visits at about the usual pace; how far others strayed.
+
+    The logarithm of the pace of the calmest visit that is none of these. found: of `paces`.
+    """
+    strayed: dict[Point, list[float]] = {}
+    calm = Counter[Point]()
+    beyond = _beyond(found, tolerance).tolist()
+    for visit, pace, far in zip(visits, np.abs(np.log(found)).tolist(), beyond, strict=True):
+        if far:
+            strayed.setdefault(visit.point, []).append(pace)
+        else:
+            calm[visit.point] += 1
+    return {x: min(y) for x, y in strayed.items() if calm[x] < CALM_VISITS}
 
 
 def spells(found: NDArray[np.float64], tolerance: float) -> int:

@@ -8,14 +8,16 @@ timed every few visits: from it and all others `pace.py` tells how fast the devi
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
 
 from smartprof.calibrate.clocks import ClockWatch
-from smartprof.calibrate.pace import steadied
+from smartprof.calibrate.pace import paces, restless, steadied
 from smartprof.calibrate.plan import Plan, Point
 from smartprof.calibrate.refine import next_point
 from smartprof.calibrate.stopping import StoppingRule, relative_half_width
@@ -33,6 +35,8 @@ WARM_SECONDS = 0.04  # before the first visit of a point
 SENTINEL_EVERY = 8  # visits
 SETTLED_AT_ONCE = 8  # of the widest intervals, before all are looked at again
 HOT_RETRIES = 3
+MOST_VISITS = 8  # of a point that the device is never at its usual pace for
+PACE_GOALS = 4.0  # by how many goals of a single point the pace may stray before that matters
 DOUBTFUL = 0.08  # relative half-width with which a point must not steer
 
 
@@ -98,6 +102,7 @@ class Sweep:
         seed: int = 0,
     ) -> None:
         self.plan, self.goal = plan, timings.goal
+        self.tolerance = PACE_GOALS * timings.goal
         self.visits = list(known)
         self._timings, self._watch = timings, watch
         self._rule = StoppingRule(timings.goal)
@@ -152,17 +157,29 @@ class Sweep:
                 yield from self._visit(point)
 
     def _refine(self, shapes: int) -> Iterator[Visit]:
-        """Add shapes, one at a time, where a curve is least known."""
+        """Add shapes, one at a time, where a curve is least known.
+
+        Each in turns with the shape next to it, and once more at the end: a pace at which nothing
+        but a new shape was timed would seem to be the shape's own.
+        """
+        before = len(self.fitted)
         while len(self.fitted) < shapes and self._left[False] > 0:
             yield from self._clear_doubts()
-            steady = steadied(self.visits)
+            steady = steadied(self.visits, tolerance=self.tolerance)
             summaries = {x: summarise(steady[x]) for x in self.fitted}
             point = next_point(summaries, self.plan.boundaries)
             if point is None or point in self._visits:
-                return
+                break
+            beside = nearest(point, self.fitted)
             self.fitted.append(point)
-            for _ in range(VISITS):
-                yield from self._visit(point)
+            yield from self._visit(point)
+            yield self._timed(beside)
+            self._since_sentinel = 0  # it tells the pace as well
+            yield from self._visit(point)
+        added = self.fitted[before:]
+        self._rng.shuffle(added)
+        for point in added:
+            yield from self._visit(point)
 
     def _clear_doubts(self) -> Iterator[Visit]:
         """Visit again what so few samples contradict each other about that nothing follows."""
@@ -196,12 +213,20 @@ class Sweep:
         return []
 
     def _widths(self, points: Sequence[Point]) -> dict[Point, float]:
-        """Relative half-widths; 0 for a settled point."""
-        steady = steadied(self.visits)
-        return {
-            x: 0.0 if self._rule.settled(steady[x]) else relative_half_width(summarise(steady[x]))
-            for x in points
-        }
+        """Relative half-widths; 0 for a settled point.
+
+        Of one that was hardly seen at the usual pace, at least by how much the pace strayed.
+        """
+        found = paces(self.visits)
+        steady = steadied(self.visits, found, self.tolerance)
+        strayed = restless(self.visits, found, self.tolerance)
+        widths = {}
+        for x in points:
+            settled = self._rule.settled(steady[x])
+            own = 0.0 if settled else relative_half_width(summarise(steady[x]))
+            unsteady = strayed.get(x, 0.0) if self._visits[x] < MOST_VISITS else 0.0
+            widths[x] = max(own, unsteady)
+        return widths
 
     def _spent(self, held_out: bool) -> float:
         """The share of the time of fitted or held-out points that is spent."""
@@ -257,6 +282,12 @@ def _added(plan: Plan, known: Iterable[Point]) -> list[Point]:
         for x in known
         if x.quantity == "verify" and x not in apart and (x.batch, x.context) in curves
     ]
+
+
+def nearest(point: Point, points: Iterable[Point]) -> Point:
+    """The pass of the same curve, among these points, with the next smaller or larger size."""
+    curve = (x for x in points if replace(x, size=point.size) == point)
+    return min(curve, key=lambda x: abs(math.log(x.size / point.size)))
 
 
 def _weight(point: Point) -> int:
