@@ -114,6 +114,7 @@ class Sweep:
         self._left = dict(self._given)
         self._warm: set[Point] = set()
         self._since_sentinel = 0
+        self._due: list[Point] = []  # for one more visit
         self._rng = np.random.default_rng(seed)
 
     def measure(self) -> Iterator[Visit]:
@@ -159,26 +160,22 @@ class Sweep:
     def _refine(self, shapes: int) -> Iterator[Visit]:
         """Add shapes, one at a time, where a curve is least known.
 
-        Each in turns with the shape next to it, and once more at the end: a pace at which nothing
+        Each in turns with the shape next to it, and once more much later: a pace at which nothing
         but a new shape was timed would seem to be the shape's own.
         """
-        before = len(self.fitted)
         while len(self.fitted) < shapes and self._left[False] > 0:
             yield from self._clear_doubts()
             steady = steadied(self.visits, tolerance=self.tolerance)
             summaries = {x: summarise(steady[x]) for x in self.fitted}
             point = next_point(summaries, self.plan.boundaries)
             if point is None or point in self._visits:
-                break
+                return
             beside = nearest(point, self.fitted)
             self.fitted.append(point)
+            self._due.append(point)
             yield from self._visit(point)
             yield self._timed(beside)
             self._since_sentinel = 0  # it tells the pace as well
-            yield from self._visit(point)
-        added = self.fitted[before:]
-        self._rng.shuffle(added)
-        for point in added:
             yield from self._visit(point)
 
     def _clear_doubts(self) -> Iterator[Visit]:
@@ -191,11 +188,14 @@ class Sweep:
     def _settle(self) -> Iterator[Visit]:
         """The widest intervals, until every point is settled or the time is spent.
 
+        Among them, one by one, the shapes that were added: where their last visit contradicts the
+        first ones the interval gets wide, and further ones decide.
         Fitted and held-out points in turns, so that the time of both ends together: if the device
         slowly becomes faster, points that are timed longer than others seem to be faster as well.
         """
-        while wide := self._unsettled():
-            for point in wide[:SETTLED_AT_ONCE]:
+        while points := [*self._due[:1], *self._unsettled()[:SETTLED_AT_ONCE]]:
+            self._due = self._due[1:]
+            for point in points:
                 if not self._late(point):
                     yield from self._visit(point)
 
