@@ -1,8 +1,7 @@
 """Tensors for weights that every pass reads from memory once, on huge pages where Linux has them.
 
 Pages of 4 KiB cost a walk through the page tables each, twofold in a virtual machine, and stop the
-processor's reading ahead; with those of 2 MiB whole passes take 5 to 8 % less on a Zen 4
-(`benchmarks/decode_speed.py`). Only memory that is written to becomes resident.
+processor's reading ahead. Only memory that is written to becomes resident.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@
 #if defined(__AVX512F__)
 #define LANES 16 /* floats of a register */
 #define TALLEST 12 /* tokens of a tile: their sums, two registers each, leave room for weights */
-#define FASTEST 8  /* of more, some inputs have left the nearest cache before they are needed again */
+#define FASTEST 8  /* of several: of more tokens, inputs leave the nearest cache in between */
 #else
 #define LANES 8
 #define TALLEST 6
@@ -108,14 +108,14 @@ static void one_panel(
  * the next one, line by line: the arithmetic of one panel hides the reading of another. */
 static void all_tokens(const product *of, const float *w, size_t output, size_t tokens)
 {
-    const size_t tall = tokens > 2 * TALLEST ? FASTEST : TALLEST;
+    const size_t tall = tokens > TALLEST ? FASTEST : TALLEST;
     const size_t tiles = (tokens + tall - 1) / tall, size = of->inputs * WIDTH;
     const float *soon = w + (tokens > FEW ? 2 * AHEAD : AHEAD);
     size_t token = 0;
     for (size_t i = 0; i < tiles; i++) {
         const size_t height = tokens / tiles + (i < tokens % tiles);
         const float *next = tiles == 1 ? soon : w + size + i * (size / tiles);
-        one_panel(of, w, token, output, next, tiles < WIDTH ? WIDTH / tiles : 1, height);
+        one_panel(of, w, token, output, next, (WIDTH + tiles - 1) / tiles, height);
         token += height;
     }
 }
