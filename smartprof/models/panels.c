@@ -67,7 +67,7 @@ static inline __attribute__((always_inline)) void tile(
             sum[t][j] = (lanes){0};
     for (size_t i = 0; i < inputs; i++) {
         __builtin_prefetch(next, 0, 2);
-        if (tokens > FEW) /* these are faster if the processor reads the other lines by itself */
+        if (tokens > FEW) /* fewer are faster if the processor reads every other line by itself */
             __builtin_prefetch(next + LINE, 0, 2);
         next += step;
         for (int p = 0; p < panels; p++) {
