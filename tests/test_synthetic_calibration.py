@@ -262,6 +262,18 @@ def test_a_second_draw_of_a_device_that_has_become_slower_is_set_right(seed: int
     assert bias is not None and abs(bias) < 2.0  # were they timed by themselves: 3.0 to 3.2
 
 
+def test_added_shapes_are_timed_beside_a_known_one_and_once_more_later() -> None:
+    """Were all visits of a shape in one spell of another pace, it would seem to be its own."""
+    found = swept(2)
+    added = set(found.measured.fitted) - set(found.measured.plan.fitted)
+    assert len(added) > 3
+    for point in added:
+        at = [i for i, x in enumerate(found.visits) if x.point == point]
+        between = [x.point for x in found.visits[at[0] + 1 : at[1]]]
+        assert any(replace(x, size=point.size) == point and x != point for x in between)
+        assert at[-1] - at[1] > 4
+
+
 def test_the_same_seed_is_measured_the_same_way() -> None:
     assert swept(2).visits == swept(2).visits
 
