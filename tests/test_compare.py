@@ -84,6 +84,7 @@ def test_a_device_that_is_slower_all_over_is_slow_everywhere_and_decides_the_sam
     regions = compare_seconds(one, other, ["ngram"])
     assert {x.verdict for x in regions} == {"SLOW"}
     assert [x.ratio for x in regions] == pytest.approx([1.1] * len(regions))
+    assert [x.apart for x in regions] == pytest.approx([0.1 / 1.05] * len(regions))
     decisions = compare_decisions(CostModel(one, "ngram"), CostModel(other, "ngram"), RATES)
     assert not any(x.changes for x in decisions)
 
@@ -95,6 +96,19 @@ def test_a_region_that_differs_is_found_and_the_others_are_not_blamed() -> None:
     assert found["large (from 64)"].verdict == "SLOW"
     assert found["large (from 64)"].ratio == pytest.approx(1.3)
     assert found["small (to 8)"].verdict == found["medium (9-63)"].verdict == "SAME"
+
+
+def test_what_differs_either_way_is_apart_by_that() -> None:
+    """By 4 % at most sizes and 30 % at the largest: in the 95th percentile, not in the median."""
+    factors = {1: 1.04, 2: 1 / 1.04, 4: 1.04, 8: 1 / 1.04, 16: 1.04, 32: 1 / 1.04, 64: 1.3}
+    one = make_profile(sizes=tuple(factors), half_width=0.01)
+    other = make_profile(
+        lambda b, s, c: bent(b, s, c) * factors[s], sizes=tuple(factors), half_width=0.01
+    )
+    regions = compare_seconds(one, other, [])
+    [found] = [x for x in regions if (x.quantity, x.name) == ("verify", "all")]
+    assert found.apart == pytest.approx(0.04 / 1.02)
+    assert found.apart_p95 == pytest.approx(0.3 / 1.15)
 
 
 def test_only_points_that_both_cover_are_compared() -> None:

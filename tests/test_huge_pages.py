@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import gc
-import mmap
 import re
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from smartprof.models import huge_pages
 from smartprof.models.huge_pages import LINE_BYTES, PAGE_BYTES, HugePages
 
 SMAPS = Path("/proc/self/smaps")
+SYSTEM = Path("/sys/kernel/mm/transparent_hugepage")
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def advised(tensor: torch.Tensor) -> bool:
 
 
 def test_tensors_begin_with_a_line_and_overlap_nowhere(pages: HugePages) -> None:
-    """Of any size, over several chunks; the negative control of `advised` is torch's memory."""
+    """Of any size, over several chunks."""
     sizes = (1, 16, 17, 1000, PAGE_BYTES // 4, 3 * PAGE_BYTES // 4 + 5, 1, PAGE_BYTES)
     tensors = [pages.empty(size).fill_(i) for i, size in enumerate(sizes)]
     assert [len(x) for x in tensors] == list(sizes)
@@ -42,8 +42,9 @@ def test_tensors_begin_with_a_line_and_overlap_nowhere(pages: HugePages) -> None
     assert all(x.data_ptr() % LINE_BYTES == 0 for x in tensors)
 
 
-@pytest.mark.skipif(not hasattr(mmap, "MADV_HUGEPAGE"), reason="huge pages are Linux's")
+@pytest.mark.skipif(not SYSTEM.exists(), reason="the system has no transparent huge pages")
 def test_they_lie_on_huge_pages(pages: HugePages) -> None:
+    """Torch's own memory, the negative control, does not."""
     first, second = pages.empty(100), pages.empty(PAGE_BYTES)
     assert first.data_ptr() % PAGE_BYTES == 0
     assert advised(first) and advised(second) and not advised(torch.empty(PAGE_BYTES))

@@ -109,8 +109,8 @@ def pace_warnings(found: NDArray[np.float64], tolerance: float) -> list[str]:
     low, high = np.quantile(found, [0.05, 0.95])
     return [
         f"the device changed its pace while measuring: {100 * share:.0f} % of the visits strayed "
-        f"(passes took {low:.2f} to {high:.2f} of their usual seconds); timings were set right for "
-        "it, but calibrate again when it is steady"
+        f"(passes took {low:.2f} to {high:.2f} of their usual seconds); such timings were "
+        "left out, or set right where there were no others: calibrate again when it is steady"
     ]
 
 

@@ -72,7 +72,7 @@ class Mode:
 
 BASE_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 # Sizes at which tiles of matrix products are full, by kind of device; the highest steps first, for
-# where not all have room. On CPUs those of `models/panels.c`, of 6 tokens or of 12.
+# where not all have room. On CPUs those of `models/panels.c`: of 6 tokens; or one of 12, else of 8.
 TILES = {"cpu": (12, 6, 16), "cuda": (64, 128)}
 TILE = 16  # at multiples of it the time may jump as well
 BATCHES = (1, 2, 4, 8, 16)

@@ -23,7 +23,8 @@ class Region:
 
     quantity, drafter: whose seconds; no drafter for those of the target. name: of the kind. points:
     places compared. ratio: median of other / one. half_width, other_half_width: medians of the
-    relative 95 % half-widths.
+    relative 95 % half-widths. apart, apart_p95: how much the two differ either way, over their
+    mean: median and 95th percentile.
     """
 
     quantity: Quantity
@@ -33,6 +34,8 @@ class Region:
     ratio: float
     half_width: float
     other_half_width: float
+    apart: float
+    apart_p95: float
 
     @property
     def verdict(self) -> Verdict:
@@ -138,5 +141,16 @@ def _kinds(pairs: Sequence[Pair]) -> dict[str, list[Pair]]:
 
 def _region(quantity: Quantity, drafter: str | None, name: str, pairs: Sequence[Pair]) -> Region:
     values = np.array([(x.ratio, x.half_width, x.other_half_width) for x in pairs])
+    apart = 2 * np.abs(values[:, 0] - 1) / (values[:, 0] + 1)
     ratio, half_width, other_half_width = np.median(values, axis=0).tolist()
-    return Region(quantity, drafter, name, len(pairs), ratio, half_width, other_half_width)
+    return Region(
+        quantity=quantity,
+        drafter=drafter,
+        name=name,
+        points=len(pairs),
+        ratio=ratio,
+        half_width=half_width,
+        other_half_width=other_half_width,
+        apart=float(np.median(apart)),
+        apart_p95=float(np.quantile(apart, 0.95)),
+    )

@@ -18,8 +18,9 @@ from smartprof.report.tables import MISSING
 
 REGIONS_CAPTION = (
     "B / A: median of the ratios of seconds at the points that either measured; +-: median 95 % "
-    "half-width of A and B, - for seconds that were not timed; FAST, SLOW: B's intervals lie clear "
-    "of A's; SAME: each value in the other's interval; AMBIGUOUS: too noisy to tell"
+    "half-width of A and B, - for seconds that were not timed; apart, p95: by how much the two "
+    "differ either way, median and 95th percentile; FAST, SLOW: B's intervals lie clear of A's; "
+    "SAME: each value in the other's interval; AMBIGUOUS: too noisy to tell"
 )
 
 
@@ -57,7 +58,8 @@ def comparison_lines(comparison: Comparison) -> list[str]:
 def regions_table(comparison: Comparison) -> Table:
     """One line per quantity and region."""
     table = _table("seconds of B against A")
-    for name in ("quantity", "region", "points", "B / A", "+- A", "+- B", "verdict"):
+    numbers = ("points", "B / A", "+- A", "+- B", "apart", "p95", "verdict")
+    for name in ("quantity", "region", *numbers):
         table.add_column(name, justify="left" if name in ("quantity", "region") else "right")
     before = None
     for region in comparison.regions:
@@ -72,6 +74,8 @@ def regions_table(comparison: Comparison) -> Table:
             str(region.points),
             f"{region.ratio:.3f}",
             *(MISSING if x is None else percent_text(100 * x) for x in widths),
+            percent_text(100 * region.apart),
+            percent_text(100 * region.apart_p95),
             region.verdict,
         )
         before = owner
@@ -140,6 +144,8 @@ def _region(comparison: Comparison, region: Region) -> dict[str, Any]:
         "ratio": region.ratio,
         "half_width_a": half_width,
         "half_width_b": other_half_width,
+        "apart": region.apart,
+        "apart_p95": region.apart_p95,
         "verdict": region.verdict,
     }
 
