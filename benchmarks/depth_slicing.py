@@ -12,7 +12,7 @@ import argparse
 import statistics
 from collections.abc import Callable
 
-from smartprof.calibrate.plan import Point
+from smartprof.calibrate.plan import Point, slots_needed
 from smartprof.calibrate.slicing import extrapolated, halves
 from smartprof.calibrate.sweep import Bench, sampler
 from smartprof.decode.target import Target
@@ -26,7 +26,7 @@ PASSES = (
     *(Point("verify", 4, x, 512) for x in (4, 16, 64)),
     *(Point("verify", 8, x, 256) for x in (8, 32)),
 )
-CAPACITY = 640
+CAPACITY = max(slots_needed(x) for x in PASSES)
 
 
 def bench(model: Transformer) -> Bench:

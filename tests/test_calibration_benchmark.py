@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
@@ -11,17 +10,12 @@ import pytest
 
 from smartprof.decode.acceptance import AcceptanceRequest
 from smartprof.trees.reliability import Reliability
-
-SCRIPT = Path(__file__).parents[1] / "benchmarks" / "calibration.py"
+from tests.benchmark_scripts import load_benchmark
 
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    found = importlib.util.spec_from_file_location("calibration_benchmark", SCRIPT)
-    assert found is not None and found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module
+    return load_benchmark("calibration")
 
 
 def test_both_splits_are_decoded_with_the_options_given(script: ModuleType) -> None:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import sys
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
@@ -10,17 +9,13 @@ import pytest
 from smartprof.planning.decisions import CURVES
 from smartprof.planning.regret import estimated_regret
 from smartprof.profile.files import save_profile
+from tests.benchmark_scripts import load_benchmark
 from tests.profiles import bent, make_profile
 
 
 @pytest.fixture(scope="module")
 def benchmark() -> ModuleType:
-    path = Path(__file__).parents[1] / "benchmarks" / "regret.py"
-    spec = spec_from_file_location("regret_benchmark", path)
-    assert spec is not None and spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_benchmark("regret")
 
 
 def steep(batch: int, size: int, context: int) -> float:

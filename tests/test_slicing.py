@@ -19,7 +19,7 @@ from smartprof.calibrate.slicing import (
     load_for_timing,
     sliced_shape,
 )
-from smartprof.calibrate.sweep import Bench, sampler
+from smartprof.calibrate.sweep import LENGTHENED, Bench, sampler
 from smartprof.decode.target import Target
 from smartprof.device import resolve_device
 from smartprof.drafters.ngram import NgramDrafter
@@ -28,6 +28,7 @@ from smartprof.models.shapes import named_shape
 from smartprof.models.transformer import Transformer
 from smartprof.models.weights import random_weights
 from smartprof.profile.files import load_profile
+from tests.benchmark_scripts import load_benchmark
 from tests.test_cli import smartprof
 from tests.tiny_model import write_tiny_model
 
@@ -131,3 +132,12 @@ def test_calibrate_in_slices_prices_the_whole_model_and_says_so(
     assert profile.provenance.note.startswith("random weights, 6 of 12 layers; ")
     whole = slicing.resolve_target(str(folder)).shape
     assert (profile.key.target.digest, whole.layers) == (whole.digest, 12)
+
+
+def test_the_benchmark_has_room_for_each_of_its_passes(model: Transformer) -> None:
+    """Over requests of unequal length, however often they are timed."""
+    script = load_benchmark("depth_slicing")
+    bench = script.bench(model)
+    for point in script.PASSES:
+        run = sampler(bench, point)
+        assert all(run() > 0 for _ in LENGTHENED)

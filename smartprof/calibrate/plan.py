@@ -128,11 +128,7 @@ class Plan:
     @property
     def capacity(self) -> int:
         """Cache slots per request that the largest point needs."""
-        points = self.fitted + self.held_out + self.fresh
-        return max(
-            longest_context(x.batch, x.context) + (x.size + GROWN if x.quantity == "verify" else 64)
-            for x in points
-        )
+        return max(slots_needed(x) for x in self.fitted + self.held_out + self.fresh)
 
     @property
     def spare(self) -> int:
@@ -155,6 +151,12 @@ class Plan:
         """The smallest pass, timed over and over: what slows memory shows in it most."""
         batch, context = self.base
         return Point("verify", batch, batch, context)
+
+
+def slots_needed(point: Point) -> int:
+    """Cache slots per request with which a point can be timed."""
+    longest = longest_context(point.batch, point.context)
+    return longest + (point.size + GROWN if point.quantity == "verify" else 64)
 
 
 def make_plan(
