@@ -146,7 +146,7 @@ def calibrate(
     gpu: Gpu = "auto",
     target: Target = "smollm2",
     drafter: DrafterName = "auto",
-    mode: Annotated[str, typer.Option(help="quick or full.")] = "quick",
+    mode: Annotated[str, typer.Option(help="quick, full or dense.")] = "quick",
     budget: Annotated[
         float | None, typer.Option(min=0, help="Seconds of measuring; default by mode.")
     ] = None,

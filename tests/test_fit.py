@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from smartprof.calibrate.fit import fit_roofline, fit_surface, free_tokens, roofline_seconds
-from smartprof.calibrate.plan import BASE_SIZES, make_plan
+from smartprof.calibrate.plan import BASE_SIZES, MODES, make_plan
 from smartprof.errors import ProfileError
 from smartprof.models.shapes import named_shape
 from smartprof.profile.schema import Curve, Roofline, Surface
@@ -211,7 +211,7 @@ def test_a_missing_curve_is_an_error_in_one_line_and_not_a_guess() -> None:
         ("draft_catchup", "accepted", True, True),
     ],
 )
-@pytest.mark.parametrize("mode", ["quick", "full"])
+@pytest.mark.parametrize("mode", MODES)
 def test_every_quantity_of_a_plan_becomes_a_surface_that_the_schema_accepts(
     mode: str, quantity: str, axis: str, has_batch: bool, has_context: bool
 ) -> None:

@@ -50,7 +50,7 @@ def test_slow_memory_is_taken_out_of_the_passes_that_wait_for_it() -> None:
     """For a third of the time, so that small passes were timed there more than once."""
     sizes = order(6)
     made = visits(sizes, spell(48, 16, 34, 1.4), np.ones(48))
-    assert max(errors(steadied(made)).values()) < 2 * NOISE
+    assert max(errors(steadied(made, paces(made))).values()) < 2 * NOISE
     found = paces(made)
     slow = FLOOR * 0.4 / np.array([USUAL[x] for x in sizes.tolist()])
     np.testing.assert_allclose(found[18:32], 1 + slow[18:32], atol=0.06)
@@ -59,21 +59,22 @@ def test_slow_memory_is_taken_out_of_the_passes_that_wait_for_it() -> None:
 
 def test_a_lower_clock_is_taken_out_of_all_passes() -> None:
     made = visits(order(6), spell(48, 10, 26, 1.5), spell(48, 10, 26, 1.5))
-    assert max(errors(steadied(made)).values()) < 3 * NOISE
+    assert max(errors(steadied(made, paces(made))).values()) < 3 * NOISE
     assert max(errors(steadied(made, np.ones(48))).values()) > 10 * NOISE  # negative control
 
 
 def test_visits_at_another_pace_count_only_where_there_are_hardly_others() -> None:
-    """Here 13 tokens take longer just when passes of fewer tokens take less time.
+    """Here 13 tokens take longer just when passes of as many milliseconds take less time.
 
-    No sum of two paces makes that. Two of four visits to 13 were calm, one of four to 14 was.
+    No pace makes that. Two of four visits to 13 were calm, one of four to 14 was.
     """
     calm = [(x, USUAL[x]) for x in order(6).tolist()]
     other = [(x, 0.7 * USUAL[x]) for x in order(2).tolist()]
     usual = {13: 0.023, 14: 0.0235}
-    spell_of = [(x, 1.3 * usual[x]) for x in (13, 14, 13, 14, 14)]
+    for place, size in zip((14, 11, 8, 5, 2), (13, 14, 13, 14, 14), strict=True):
+        other.insert(place, (size, 1.3 * usual[size]))
     once, both = [(13, usual[13])], list(usual.items())
-    timed = calm[:16] + once + calm[16:32] + both + calm[32:] + other[:8] + spell_of + other[8:]
+    timed = calm[:16] + once + calm[16:32] + both + calm[32:] + other
     made = [Visit(Point("verify", 1, x, 64), (y,) * 4) for x, y in timed]
     found = paces(made)
     points = {x: Point("verify", 1, x, 64) for x in usual}
@@ -85,6 +86,39 @@ def test_visits_at_another_pace_count_only_where_there_are_hardly_others() -> No
     assert abs(np.median(everything[points[13]]) / usual[13] - 1) > 10 * NOISE
 
 
+def test_a_spell_may_slow_the_passes_between_and_speed_up_those_at_an_end() -> None:
+    """As where memory gets faster and arithmetic slower."""
+    sizes, draw = order(8), np.random.default_rng(2)
+    usual = {x: (FLOOR**4 + (1e-3 * x) ** 4) ** 0.25 for x in SIZES}
+    factors = dict(zip(SIZES, (0.7, 0.7, 0.7, 0.72, 0.85, 1.18, 1.12, 1.05), strict=True))
+    made = []
+    for i, size in enumerate(sizes.tolist()):
+        factor = factors[size] if 20 <= i < 44 else 1.0
+        samples = usual[size] * factor * np.exp(NOISE * draw.normal(size=4))
+        made.append(Visit(Point("verify", 1, size, 64), tuple(samples.tolist())))
+    found = paces(made)
+    told = [factors[x] for x in sizes[22:42].tolist()]
+    np.testing.assert_allclose(found[22:42], told, rtol=0.05)
+    np.testing.assert_allclose(np.r_[found[:18], found[46:]], 1.0, atol=0.04)
+    steady = steadied(made, paces(made))
+    for point, samples in steady.items():
+        assert np.median(samples) == pytest.approx(usual[point.size], rel=3 * NOISE)
+
+
+def test_a_pass_that_reads_long_contexts_waits_for_memory_as_a_small_one_does() -> None:
+    """Of 60 ms, all of them of reading, as 20 ms are; those of 64 tokens are arithmetic."""
+    long, small, large = (Point("verify", *x) for x in ((16, 16, 2048), (1, 1, 64), (1, 64, 64)))
+    usual = {long: 0.06, small: 0.02, large: 0.06}
+    share = 2.0 / (16 * 2048)
+    made = []
+    for i, point in enumerate([x for _ in range(16) for x in usual]):
+        slow = 1.4 if 16 <= i < 34 and point != large else 1.0
+        made.append(Visit(point, (slow * usual[point],) * 3))
+    of_spell = [i for i, x in enumerate(made) if x.point == long and 18 <= i < 32]
+    np.testing.assert_allclose(paces(made, share)[of_spell], 1.4, rtol=0.03)
+    assert (paces(made)[of_spell] < 1.3).all()  # negative control
+
+
 def test_visits_of_a_steady_device_stay_as_they_are() -> None:
     made = visits(order(6), np.ones(48), np.ones(48))
     np.testing.assert_allclose(paces(made), 1.0, atol=NOISE)
@@ -94,7 +128,7 @@ def test_a_size_that_is_slow_whenever_it_is_timed_stays_so() -> None:
     """A step of the device is no pace."""
     step = {**USUAL, 32: 2 * USUAL[32]}
     made = [Visit(Point("verify", 1, x, 64), (step[x], step[x])) for x in order(3).tolist()]
-    kept = steadied(made)[Point("verify", 1, 32, 64)]
+    kept = steadied(made, paces(made))[Point("verify", 1, 32, 64)]
     assert kept == pytest.approx([step[32]] * 6)
 
 

@@ -59,6 +59,15 @@ def test_full_mode_holds_forty_shapes_out_and_has_as_many_for_a_second_draw() ->
     assert plan.mode.held_out_seconds > 0
 
 
+def test_dense_mode_measures_every_tree_that_a_decision_is_likely_to_fall_on() -> None:
+    plan = plan_with(PLENTY, "dense")
+    verify = {x for x in plan.fitted if x.quantity == "verify"}
+    for batch, context in product((1, 2, 4, 8, 16), (64, 1024)):
+        sizes = {x.size for x in verify if (x.batch, x.context) == (batch, context)}
+        assert {batch * x for x in range(1, 17)} <= sizes
+    assert {x.size for x in verify if x.batch == 1 and x.context == 64} >= {*range(1, 65)}
+
+
 @pytest.mark.parametrize("source", [NgramDrafter.name, "eagle3"])
 @pytest.mark.parametrize("mode", MODES)
 def test_what_policies_price_most_is_measured_at_every_batch_and_context(
@@ -69,7 +78,7 @@ def test_what_policies_price_most_is_measured_at_every_batch_and_context(
     contexts = {x.context for x in plan.fitted}
     searched = {max(contexts)} if source == NgramDrafter.name else contexts
     ends = {min(batches), max(batches)}
-    curves = batches if mode == "full" else {1, 2, 16}
+    curves = batches if mode != "quick" else {1, 2, 16}
     for quantity in QUANTITIES:
         places = {(x.batch, x.context) for x in plan.fitted if x.quantity == quantity}
         at = curves if quantity in ("verify", "plain_decode") else ends
@@ -228,7 +237,7 @@ def test_a_model_too_short_for_any_pass_is_not_called_a_lack_of_memory() -> None
 def test_an_unknown_mode_is_refused_with_the_known_ones() -> None:
     with pytest.raises(InputError) as error:
         plan_with(PLENTY, "slow")
-    assert one_line(error) == "expected --mode quick or full, got 'slow'"
+    assert one_line(error) == "expected --mode quick, full or dense, got 'slow'"
 
 
 def test_predicted_memory_is_at_least_the_cache_and_grows_along_every_axis() -> None:

@@ -66,3 +66,21 @@ def test_the_command_reads_two_files_and_warns_where_their_keys_differ(
     first, *rest = capsys.readouterr().out.splitlines()
     assert first.startswith("warning: software torch: ")
     assert rest[-1].startswith("within the bars")
+
+
+def test_another_truth_gives_the_floor(
+    benchmark: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    made = {"quick": make_profile(), "truth": make_profile(steep), "again": make_profile(steep)}
+    command = ["regret.py"]
+    for name, profile in made.items():
+        save_profile(profile, tmp_path / f"{name}.json")
+        command += [f"--{'profile' if name == 'quick' else name}", str(tmp_path / f"{name}.json")]
+    monkeypatch.setattr(sys, "argv", command)
+    benchmark.main()
+    *_, verdict, floor = capsys.readouterr().out.splitlines()
+    assert verdict.startswith("ABOVE the bars")
+    assert floor.startswith("floor: regret mean 0.00 %, p95 0.00 %, max 0.00 % over 36 decisions")

@@ -8,7 +8,7 @@ import pytest
 
 from smartprof.calibrate.journal import Journal
 from smartprof.calibrate.measure import Measured
-from smartprof.calibrate.pace import steadied
+from smartprof.calibrate.pace import paces, steadied
 from smartprof.calibrate.plan import Plan, Point, make_plan
 from smartprof.calibrate.repeats import (
     SweepRecord,
@@ -139,6 +139,7 @@ def test_a_complete_first_sweep_is_not_measured_again(twice: Twice, tmp_path: Pa
     known = Journal(tmp_path / "p.json.partial.jsonl", {"key": 1}).read()
     again = swept_twice(tmp_path, known)
     assert again.of(0) == []
-    counted = steadied(known, tolerance=PACE_GOALS * SyntheticDevice.goal)
+    found = paces(known, small_plan().context_share)
+    counted = steadied(known, found, PACE_GOALS * SyntheticDevice.goal)
     assert again.found[0].samples == counted
     assert set(again.found[0].fitted) == set(twice.found[0].fitted)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from smartprof.calibrate.fit import fit_roofline, fit_surface, roofline_seconds
 from smartprof.calibrate.measure import Measured, collected, measure
-from smartprof.calibrate.pace import steadied
+from smartprof.calibrate.pace import paces, steadied
 from smartprof.calibrate.plan import MODES, Plan, Point, make_plan
 from smartprof.calibrate.quality import error_summary, held_out_points
 from smartprof.calibrate.schedule import PACE_GOALS, VISITS, Sweep
@@ -289,10 +289,11 @@ def test_an_interrupted_sweep_goes_on_with_the_shapes_that_it_had_added() -> Non
     assert added <= set(resumed.fitted)
     assert len(resumed.fitted) <= 60
     every = [*known, *made]
-    counted = steadied(every, tolerance=PACE_GOALS * SyntheticDevice.goal)
+    found = paces(every, plan_of("quick").context_share)
+    counted = steadied(every, found, PACE_GOALS * SyntheticDevice.goal)
     for point, samples in half.items():
         assert resumed.samples[point] == counted[point]
-        kept = steadied(every)[point][: len(samples)]
+        kept = steadied(every, found)[point][: len(samples)]
         assert kept == pytest.approx(samples, rel=0.1)  # set right for the pace, no more
 
 

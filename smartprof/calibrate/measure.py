@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from smartprof.calibrate.clocks import ClockWatch
 from smartprof.calibrate.fit import fit_surface
-from smartprof.calibrate.pace import pace_warnings, paces, spells, steadied
+from smartprof.calibrate.pace import pace_warnings, spells, steadied
 from smartprof.calibrate.plan import Plan, Point
 from smartprof.calibrate.quality import error_summary, held_out_points
 from smartprof.calibrate.schedule import Sweep, Timings
@@ -82,7 +82,7 @@ def _fails(found: Measured, goal: float) -> bool:
 
 def collected(plan: Plan, sweep: Sweep) -> Measured:
     """What a sweep has so far."""
-    found, tolerance = paces(sweep.visits), sweep.tolerance
+    found, tolerance = sweep.paces(), sweep.tolerance
     steady = steadied(sweep.visits, found, tolerance)
     summaries = {x: summarise(steady[x]) for x in sweep.fitted + sweep.held_out}
     return Measured(

@@ -4,13 +4,16 @@ A shared machine changes its pace for seconds or minutes, and not for all passes
 others use slows the small ones, a lower clock the large ones. Where two points of a curve were
 timed at different paces, the curve shows a step that is none. So every visit is taken for
 
-    log seconds = usual log seconds of its point + w * small(t) + (1 - w) * large(t)
+    log seconds = usual log seconds of its point + pace(w, t)
 
-with w the usual seconds of the fastest pass over those of the point: the share of it that every
-pass pays (the roofline's floor). Both paces are constant over short stretches of time and seldom
-jump: the least sum of absolute residuals, of absolute jumps (total variation), and, so that nothing
-is left open, of a little of the squared paces. All are solved for at once, by reweighted least
-squares; small residuals and jumps, by the noise that the residuals show, count squared.
+with w the share of the point's usual seconds in which memory is read, by the fastest pass: what
+that took, times how much more than the weights alone this one reads for its contexts. The pace is
+linear in w between `KNOTS`: a host whose memory gets faster while its arithmetic gets slower slows
+the passes between most, which no line from end to end says. It is constant over short stretches of
+time and seldom jumps: the least sum of absolute residuals, of jumps (total variation; those of all
+knots at once count as one), and, so that nothing is left open, of a little of the squared paces and
+of their bends. All are solved for at once, by reweighted least squares; small residuals and jumps,
+by the noise that the residuals show, count squared.
 
 What a pass takes at another pace is told to some percent only, so such visits count where a point
 has hardly any others.
@@ -24,27 +27,30 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix, diags
-from scipy.sparse.linalg import spsolve
+from scipy.sparse import block_diag, csr_matrix, diags, eye, kron
+from scipy.sparse.linalg import splu
 
 from smartprof.calibrate.plan import Point
 from smartprof.calibrate.visits import Samples, Visit
 
 PACED = ("verify", "plain_decode")  # passes of the target: what they wait for is known
+KNOTS = (0.0, 0.15, 0.4, 0.7, 1.0)  # shares of the floor, between which the pace is linear
 STRETCH_SECONDS = 0.5  # of measuring
 ROUNDS = 12  # of reweighting
 DEVIATIONS = 1.4826  # standard deviations of normal noise in a median absolute deviation
 LEAST_NOISE = 0.002  # relative
 SMALL_JUMP = 1.0  # noises; a smaller jump counts squared
 DOUBT = 0.005  # visits' worth of belief that the pace of a stretch is as usual
+STRAIGHT = 0.002  # the same, that it has no bend at a knot
 CALM_VISITS = 2  # of a point, with which its others count no more
 USUALLY_STRAYED = 0.1  # share of visits that stray further than is worth a warning
 
 
-def paces(visits: Sequence[Visit]) -> NDArray[np.float64]:
+def paces(visits: Sequence[Visit], context_share: float = 0.0) -> NDArray[np.float64]:
     """Seconds of each visit over those at the usual pace, [n]; 1 for what is no pass of the target.
 
-    Usual is the median over these visits.
+    Usual is the median over these visits. context_share: bytes that a pass reads for each token of
+    each request's context, over those of the weights.
     """
     found = np.ones(len(visits))
     paced = np.array([i for i, x in enumerate(visits) if x.point.quantity in PACED], int)
@@ -54,24 +60,22 @@ def paces(visits: Sequence[Visit]) -> NDArray[np.float64]:
         number = {x: i for i, x in enumerate(dict.fromkeys(visits[i].point for i in paced))}
         points = np.array([number[visits[i].point] for i in paced])
         logs = np.log([np.median(visits[i].samples) for i in paced])
-        found[paced] = np.exp(_strayed(times, points, logs))
+        read = np.array([1 + context_share * x.batch * x.context for x in number])
+        found[paced] = np.exp(_strayed(times, points, logs, np.log(read)))
     return found
 
 
 def steadied(
-    visits: Sequence[Visit],
-    found: NDArray[np.float64] | None = None,
-    tolerance: float = math.inf,
+    visits: Sequence[Visit], found: NDArray[np.float64], tolerance: float = math.inf
 ) -> Samples:
     """Samples of these visits, by point, as they would be at the usual pace.
 
-    found: their `paces`, where these are known already. tolerance: visits whose pace strayed
-    further are left out where a point has `CALM_VISITS` others.
+    found: their `paces`. tolerance: visits whose pace strayed further are left out where a point
+    has `CALM_VISITS` others.
     """
     samples: Samples = {}
-    known = paces(visits) if found is None else found
-    unsteady, beyond = restless(visits, known, tolerance), _beyond(known, tolerance)
-    for visit, pace, strayed in zip(visits, known.tolist(), beyond.tolist(), strict=True):
+    unsteady, beyond = restless(visits, found, tolerance), _beyond(found, tolerance)
+    for visit, pace, strayed in zip(visits, found.tolist(), beyond.tolist(), strict=True):
         if not strayed or visit.point in unsteady:
             samples.setdefault(visit.point, []).extend(x / pace for x in visit.samples)
     return samples
@@ -119,16 +123,21 @@ def _beyond(found: NDArray[np.float64], tolerance: float) -> NDArray[np.bool_]:
 
 
 def _strayed(
-    times: NDArray[np.float64], points: NDArray[np.int64], logs: NDArray[np.float64]
+    times: NDArray[np.float64],
+    points: NDArray[np.int64],
+    logs: NDArray[np.float64],
+    read: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """Logarithm of each visit's pace, [n], from its time, its point's number, its log seconds."""
+    """Logarithm of each visit's pace, [n], from its time, its point's number, its log seconds.
+
+    read: logarithm of what each point reads from memory over the weights alone, [points].
+    """
     _, stretches = np.unique(np.floor(times / STRETCH_SECONDS), return_inverse=True)
     usual = np.array([np.median(logs[points == x]) for x in range(points.max() + 1)])
-    levels = np.zeros((2, stretches.max() + 1))
+    levels = np.zeros((len(KNOTS), stretches.max() + 1))
     strayed = np.zeros(len(logs))
     for _ in range(ROUNDS):
-        share = np.exp(usual.min() - usual)
-        parts = np.stack([share, 1 - share])
+        parts = _parts(np.exp(np.min(usual - read) + read - usual))
         left = logs - usual[points] - strayed
         noise = max(DEVIATIONS * float(np.median(np.abs(left))), LEAST_NOISE)
         design = _design(points, stretches, parts[:, points], len(usual), levels.shape[1])
@@ -141,6 +150,11 @@ def _strayed(
     return strayed
 
 
+def _parts(shares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How much of the pace at each knot is in that at these shares, [knots, n]."""
+    return np.stack([np.interp(shares, KNOTS, x) for x in np.eye(len(KNOTS))])
+
+
 def _design(
     points: NDArray[np.int64],
     stretches: NDArray[np.int64],
@@ -148,13 +162,13 @@ def _design(
     num_points: int,
     num_stretches: int,
 ) -> csr_matrix:
-    """What each visit, a row, is the sum of: its point, and both paces of its stretch by parts."""
-    columns = np.concatenate(
-        [points, num_points + stretches, num_points + num_stretches + stretches]
-    )
+    """What each visit, a row, is the sum of: its point, and the paces of its stretch by parts."""
+    firsts = num_points + num_stretches * np.arange(len(parts))
+    columns = np.concatenate([points, *(x + stretches for x in firsts)])
     values = np.concatenate([np.ones(len(points)), *parts])
-    shape = (len(points), num_points + 2 * num_stretches)
-    return csr_matrix((values, (np.tile(np.arange(len(points)), 3), columns)), shape=shape)
+    rows = np.tile(np.arange(len(points)), 1 + len(parts))
+    shape = (len(points), num_points + len(parts) * num_stretches)
+    return csr_matrix((values, (rows, columns)), shape=shape)
 
 
 def _solved(
@@ -164,21 +178,29 @@ def _solved(
     before: NDArray[np.float64],
     noise: float,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Usual log seconds of the points, and levels of both paces, [2, stretches]: least squares.
+    """Usual log seconds of the points, and levels of the paces, [knots, stretches]: least squares.
 
     weights: of the visits; before: levels of the last round, by which jumps are weighted.
     """
-    count = before.shape[1]
-    first = design.shape[1] - 2 * count
-    starts = first + np.concatenate([np.arange(count - 1), count + np.arange(count - 1)])
+    first = design.shape[1] - before.size
+    starts = first + np.arange(before.size).reshape(before.shape)[:, :-1].ravel()
     rows = np.arange(len(starts))
     values = np.concatenate([-np.ones(len(starts)), np.ones(len(starts))])
     columns = np.concatenate([starts, starts + 1])
     jumps = csr_matrix((values, (np.tile(rows, 2), columns)), shape=(len(rows), design.shape[1]))
-    sizes = np.abs(np.diff(before, axis=1)).ravel()
+    sizes = np.tile(np.linalg.norm(np.diff(before, axis=1), axis=0), len(before))
     stiffness = noise / np.maximum(sizes, SMALL_JUMP * noise)
-    doubts = np.repeat([0.0, DOUBT], [first, 2 * count])
+    doubts = np.repeat([0.0, DOUBT], [first, before.size])
     normal = design.T @ design.multiply(weights[:, None]) + diags(doubts)
     normal = normal + jumps.T @ jumps.multiply(stiffness[:, None])
-    found = spsolve(normal.tocsc(), design.T @ (weights * logs))
-    return found[:first], found[first:].reshape(2, count)
+    bends = kron(np.diff(np.eye(len(before)), n=2, axis=0), eye(before.shape[1]))
+    normal = normal + STRAIGHT * block_diag([csr_matrix((first, first)), bends.T @ bends])
+    # Positive definite: without pivoting, in an order that keeps its few neighbours together.
+    factors = splu(
+        normal.tocsc(),
+        permc_spec="MMD_AT_PLUS_A",
+        diag_pivot_thresh=0.0,
+        options={"SymmetricMode": True},
+    )
+    found = factors.solve(design.T @ (weights * logs))
+    return found[:first], found[first:].reshape(before.shape)

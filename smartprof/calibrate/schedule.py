@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from smartprof.calibrate.clocks import ClockWatch
 from smartprof.calibrate.pace import paces, restless, steadied
@@ -134,6 +135,10 @@ class Sweep:
         self.held_out = list(dict.fromkeys([*self.held_out, *self.plan.fresh]))
         yield from self._compare(self.plan.fresh)
 
+    def paces(self) -> NDArray[np.float64]:
+        """How fast the device was at each visit so far, see `pace.paces`."""
+        return paces(self.visits, self.plan.context_share)
+
     def _round(self, wanted: int) -> Iterator[Visit]:
         """Each point until it was visited so often; past the end only those never visited."""
         points = self.fitted + self.held_out
@@ -165,7 +170,7 @@ class Sweep:
         """
         while len(self.fitted) < shapes and self._left[False] > 0:
             yield from self._clear_doubts()
-            steady = steadied(self.visits, tolerance=self.tolerance)
+            steady = steadied(self.visits, self.paces(), self.tolerance)
             summaries = {x: summarise(steady[x]) for x in self.fitted}
             point = next_point(summaries, self.plan.boundaries)
             if point is None or point in self._visits:
@@ -217,7 +222,7 @@ class Sweep:
 
         Of one that was hardly seen at the usual pace, at least by how much the pace strayed.
         """
-        found = paces(self.visits)
+        found = self.paces()
         steady = steadied(self.visits, found, self.tolerance)
         strayed = restless(self.visits, found, self.tolerance)
         widths = {}
