@@ -10,7 +10,9 @@ acceptance and each drafter that both price, the best of plain decoding, chains 
 by the first profile is priced by the second and compared with the best by the second. Prints the
 regret over all decisions, by batch, and the worst ones; beside it the estimate that the first
 profile holds of itself. The truth is noisy as well: what another dense calibration loses by it
-(`--again`) is the floor, which no quick one can be expected to stay below. Needs no model.
+(`--again`) is the floor, which no quick one can be expected to stay below. What is lost beyond it,
+decision by decision, is lost against choices that the truth's own luck does not favour. Needs no
+model.
 """
 
 from __future__ import annotations
@@ -47,7 +49,9 @@ def main() -> None:
         print(line)
     if asked.again is not None:
         again = load_profile(find_profile(asked.again))
-        print(summary("floor", regrets(judged(again, truth, asked.acceptance.split(",")))))
+        floor = judged(again, truth, asked.acceptance.split(","))
+        print(summary("floor", regrets(floor)))
+        print(summary("beyond the floor", beyond(found, floor)))
 
 
 def parse(command: Sequence[str] | None = None) -> argparse.Namespace:
@@ -98,6 +102,16 @@ def report(decisions: Sequence[Decision], estimate: DecisionRegret | None) -> li
 def regrets(decisions: Sequence[Decision]) -> np.ndarray:
     """Percent of each decision, [decisions]."""
     return np.array([x.cost_percent for x in decisions])
+
+
+def beyond(found: Sequence[Decision], floor: Sequence[Decision]) -> np.ndarray:
+    """Percent that decisions lose more than those of the floor at the same places, [decisions]."""
+    lost = {_place(x): x.cost_percent for x in floor}
+    return np.array([x.cost_percent - lost[_place(x)] for x in found if _place(x) in lost])
+
+
+def _place(decision: Decision) -> tuple[str, str, int, float]:
+    return decision.drafter, decision.acceptance, decision.batch, decision.context
 
 
 def summary(name: str, losses: np.ndarray) -> str:

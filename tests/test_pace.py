@@ -106,16 +106,18 @@ def test_a_spell_may_slow_the_passes_between_and_speed_up_those_at_an_end() -> N
 
 
 def test_a_pass_that_reads_long_contexts_waits_for_memory_as_a_small_one_does() -> None:
-    """Of 60 ms, all of them of reading, as 20 ms are; those of 64 tokens are arithmetic."""
-    long, small, large = (Point("verify", *x) for x in ((16, 16, 2048), (1, 1, 64), (1, 64, 64)))
-    usual = {long: 0.06, small: 0.02, large: 0.06}
-    share = 2.0 / (16 * 2048)
-    made = []
+    """Slow memory slows the one with long contexts, and not the other one of 64 tokens."""
+    shapes = ((1, 1, 64), (16, 64, 2048), (1, 64, 64), (1, 256, 64))
+    small, long, short, large = (Point("verify", *x) for x in shapes)
+    usual = {small: 0.02, long: 0.08, short: 0.032, large: 0.06}
+    draw, made = np.random.default_rng(3), []
     for i, point in enumerate([x for _ in range(16) for x in usual]):
-        slow = 1.4 if 16 <= i < 34 and point != large else 1.0
-        made.append(Visit(point, (slow * usual[point],) * 3))
-    of_spell = [i for i, x in enumerate(made) if x.point == long and 18 <= i < 32]
-    np.testing.assert_allclose(paces(made, share)[of_spell], 1.4, rtol=0.03)
+        slow = 1.4 if 24 <= i < 48 and point in (small, long) else 1.0
+        samples = slow * usual[point] * np.exp(NOISE * draw.normal(size=3))
+        made.append(Visit(point, tuple(samples.tolist())))
+    of_spell = [i for i, x in enumerate(made) if x.point == long and 26 <= i < 46]
+    reads = 2.0 / (16 * 2048)  # three times as much as without contexts
+    np.testing.assert_allclose(paces(made, (reads, 0.0))[of_spell], 1.4, rtol=0.03)
     assert (paces(made)[of_spell] < 1.3).all()  # negative control
 
 

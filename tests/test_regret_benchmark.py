@@ -81,6 +81,15 @@ def test_another_truth_gives_the_floor(
         command += [f"--{'profile' if name == 'quick' else name}", str(tmp_path / f"{name}.json")]
     monkeypatch.setattr(sys, "argv", command)
     benchmark.main()
-    *_, verdict, floor = capsys.readouterr().out.splitlines()
+    every, *_, verdict, floor, beyond = capsys.readouterr().out.splitlines()
     assert verdict.startswith("ABOVE the bars")
-    assert floor.startswith("floor: regret mean 0.00 %, p95 0.00 %, max 0.00 % over 36 decisions")
+    assert floor == "floor: regret mean 0.00 %, p95 0.00 %, max 0.00 % over 36 decisions"
+    assert beyond.startswith("beyond the floor: regret mean ")
+    assert beyond.split(":")[1] == every.split(":")[1].split(";")[0]
+
+
+def test_what_the_floor_loses_too_is_not_lost_beyond_it(benchmark: ModuleType) -> None:
+    found = benchmark.judged(make_profile(), make_profile(steep), CURVES)
+    assert benchmark.beyond(found, found).tolist() == [0.0] * len(found)
+    elsewhere = [x for x in found if x.batch == 1]
+    assert len(benchmark.beyond(found, elsewhere)) == len(elsewhere)

@@ -139,7 +139,7 @@ def test_a_complete_first_sweep_is_not_measured_again(twice: Twice, tmp_path: Pa
     known = Journal(tmp_path / "p.json.partial.jsonl", {"key": 1}).read()
     again = swept_twice(tmp_path, known)
     assert again.of(0) == []
-    found = paces(known, small_plan().context_share)
+    found = paces(known, small_plan().context_work)
     counted = steadied(known, found, PACE_GOALS * SyntheticDevice.goal)
     assert again.found[0].samples == counted
     assert set(again.found[0].fitted) == set(twice.found[0].fitted)

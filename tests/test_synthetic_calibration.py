@@ -289,7 +289,7 @@ def test_an_interrupted_sweep_goes_on_with_the_shapes_that_it_had_added() -> Non
     assert added <= set(resumed.fitted)
     assert len(resumed.fitted) <= 60
     every = [*known, *made]
-    found = paces(every, plan_of("quick").context_share)
+    found = paces(every, plan_of("quick").context_work)
     counted = steadied(every, found, PACE_GOALS * SyntheticDevice.goal)
     for point, samples in half.items():
         assert resumed.samples[point] == counted[point]

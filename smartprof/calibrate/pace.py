@@ -4,16 +4,18 @@ A shared machine changes its pace for seconds or minutes, and not for all passes
 others use slows the small ones, a lower clock the large ones. Where two points of a curve were
 timed at different paces, the curve shows a step that is none. So every visit is taken for
 
-    log seconds = usual log seconds of its point + pace(w, t)
+    log seconds = usual log seconds of its point + sum of mix_k(w) * pace_k(t)
 
-with w the share of the point's usual seconds in which memory is read, by the fastest pass: what
-that took, times how much more than the weights alone this one reads for its contexts. The pace is
-linear in w between `KNOTS`: a host whose memory gets faster while its arithmetic gets slower slows
-the passes between most, which no line from end to end says. It is constant over short stretches of
-time and seldom jumps: the least sum of absolute residuals, of jumps (total variation; those of all
-knots at once count as one), and, so that nothing is left open, of a little of the squared paces and
-of their bends. All are solved for at once, by reweighted least squares; small residuals and jumps,
-by the noise that the residuals show, count squared.
+with w the share of reading in what a pass reads and computes, each at the best rate that was seen:
+its own seconds do not show how long it waits for memory. The paces are those of passes that read,
+of those that mostly compute and of long ones (`PURE`); how passes between mix them is learned at
+`KNOTS` for all times at once, near the straight line unless the visits say otherwise. A host whose
+memory gets faster while its arithmetic gets slower slows some of them more than either end.
+
+Paces are constant over short stretches of time and seldom jump: the least sum of absolute
+residuals, of jumps (total variation; those of all paces at once count as one), and, so that nothing
+is left open, of a little of the squared paces. All are solved for in turns, by reweighted least
+squares; small residuals and jumps, by the noise that the residuals show, count squared.
 
 What a pass takes at another pace is told to some percent only, so such visits count where a point
 has hardly any others.
@@ -34,23 +36,29 @@ from smartprof.calibrate.plan import Point
 from smartprof.calibrate.visits import Samples, Visit
 
 PACED = ("verify", "plain_decode")  # passes of the target: what they wait for is known
-KNOTS = (0.0, 0.15, 0.4, 0.7, 1.0)  # shares of the floor, between which the pace is linear
+# Shares of reading: those that have a pace of their own, and those at which mixes are learned, most
+# of them about the bend, where reading and computing take equally long.
+PURE = (0.0, 0.3, 1.0)
+KNOTS = (0.0, 0.15, 0.3, 0.45, 0.55, 0.7, 1.0)
 STRETCH_SECONDS = 0.5  # of measuring
-ROUNDS = 12  # of reweighting
+ROUNDS = 20  # of reweighting
 DEVIATIONS = 1.4826  # standard deviations of normal noise in a median absolute deviation
 LEAST_NOISE = 0.002  # relative
 SMALL_JUMP = 1.0  # noises; a smaller jump counts squared
 DOUBT = 0.005  # visits' worth of belief that the pace of a stretch is as usual
-STRAIGHT = 0.002  # the same, that it has no bend at a knot
+STRAIGHT = 0.01  # the same, that passes mix paces as the straight line says
 CALM_VISITS = 2  # of a point, with which its others count no more
 USUALLY_STRAYED = 0.1  # share of visits that stray further than is worth a warning
 
 
-def paces(visits: Sequence[Visit], context_share: float = 0.0) -> NDArray[np.float64]:
+def paces(
+    visits: Sequence[Visit], context_work: tuple[float, float] = (0.0, 0.0)
+) -> NDArray[np.float64]:
     """Seconds of each visit over those at the usual pace, [n]; 1 for what is no pass of the target.
 
-    Usual is the median over these visits. context_share: bytes that a pass reads for each token of
-    each request's context, over those of the weights.
+    Usual is the median over these visits. context_work: what each token of a request's context adds
+    to what a pass reads, in weights, and to what each of its tokens computes, in tokens without
+    context.
     """
     found = np.ones(len(visits))
     paced = np.array([i for i, x in enumerate(visits) if x.point.quantity in PACED], int)
@@ -60,8 +68,8 @@ def paces(visits: Sequence[Visit], context_share: float = 0.0) -> NDArray[np.flo
         number = {x: i for i, x in enumerate(dict.fromkeys(visits[i].point for i in paced))}
         points = np.array([number[visits[i].point] for i in paced])
         logs = np.log([np.median(visits[i].samples) for i in paced])
-        read = np.array([1 + context_share * x.batch * x.context for x in number])
-        found[paced] = np.exp(_strayed(times, points, logs, np.log(read)))
+        work = np.array([_work(x, *context_work) for x in number]).T
+        found[paced] = np.exp(_strayed(times, points, logs, work))
     return found
 
 
@@ -126,33 +134,69 @@ def _strayed(
     times: NDArray[np.float64],
     points: NDArray[np.int64],
     logs: NDArray[np.float64],
-    read: NDArray[np.float64],
+    work: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """Logarithm of each visit's pace, [n], from its time, its point's number, its log seconds.
 
-    read: logarithm of what each point reads from memory over the weights alone, [points].
+    work: what each point reads and what it computes, [2, points].
     """
     _, stretches = np.unique(np.floor(times / STRETCH_SECONDS), return_inverse=True)
     usual = np.array([np.median(logs[points == x]) for x in range(points.max() + 1)])
-    levels = np.zeros((len(KNOTS), stretches.max() + 1))
+    levels = np.zeros((len(PURE), stretches.max() + 1))
     strayed = np.zeros(len(logs))
     for _ in range(ROUNDS):
-        parts = _parts(np.exp(np.min(usual - read) + read - usual))
         left = logs - usual[points] - strayed
         noise = max(DEVIATIONS * float(np.median(np.abs(left))), LEAST_NOISE)
+        weights = noise / np.maximum(np.abs(left), noise)
+        hats = _hats(_memory_share(np.exp(usual), work), KNOTS)
+        mixes = _mixes(hats[:, points], levels[:, stretches], logs - usual[points], weights)
+        parts = mixes @ hats
         design = _design(points, stretches, parts[:, points], len(usual), levels.shape[1])
-        usual, levels = _solved(
-            design, logs, noise / np.maximum(np.abs(left), noise), levels, noise
-        )
+        usual, levels = _solved(design, logs, weights, levels, noise)
         middle = np.median(levels[:, stretches], axis=1, keepdims=True)
         usual, levels = usual + (parts * middle).sum(axis=0), levels - middle
         strayed = (parts[:, points] * levels[:, stretches]).sum(axis=0)
     return strayed
 
 
-def _parts(shares: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How much of the pace at each knot is in that at these shares, [knots, n]."""
-    return np.stack([np.interp(shares, KNOTS, x) for x in np.eye(len(KNOTS))])
+def _work(point: Point, reads: float, computes: float) -> tuple[float, float]:
+    """What a pass reads, in weights, and what it computes, in tokens without context."""
+    read = 1 + reads * point.batch * point.context
+    return read, point.size * (1 + computes * point.context)
+
+
+def _memory_share(usual: NDArray[np.float64], work: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of reading in reading and computing, one after the other at the best rates seen, [points]."""
+    reading, computing = work * np.min(usual / work, axis=1, keepdims=True)
+    return reading / (reading + computing)
+
+
+def _hats(
+    shares: Sequence[float] | NDArray[np.float64], at: Sequence[float]
+) -> NDArray[np.float64]:
+    """How much of each of the values at `at` a straight line has at these shares, [at, shares]."""
+    return np.stack([np.interp(shares, at, x) for x in np.eye(len(at))])
+
+
+def _mixes(
+    hats: NDArray[np.float64],
+    levels: NDArray[np.float64],
+    logs: NDArray[np.float64],
+    weights: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """How much of each pace is in a pass at each knot, [paces, knots], by ridge regression.
+
+    hats, levels: of each visit, [knots, n] and [paces, n]; logs: how it strayed from the usual.
+    """
+    straight = _hats(KNOTS, PURE)
+    free = ~np.isin(KNOTS, PURE)
+    left = logs - (straight @ hats * levels).sum(axis=0)
+    columns = (levels[:, None] * hats[free]).reshape(-1, len(logs))
+    normal = columns * weights @ columns.T + STRAIGHT * np.eye(len(columns))
+    bent = np.linalg.solve(normal, columns @ (weights * left))
+    mixes = straight.copy()
+    mixes[:, free] += bent.reshape(len(PURE), -1)
+    return mixes
 
 
 def _design(
@@ -178,23 +222,13 @@ def _solved(
     before: NDArray[np.float64],
     noise: float,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Usual log seconds of the points, and levels of the paces, [knots, stretches]: least squares.
+    """Usual log seconds of the points, and levels of the paces, [paces, stretches]: least squares.
 
     weights: of the visits; before: levels of the last round, by which jumps are weighted.
     """
     first = design.shape[1] - before.size
-    starts = first + np.arange(before.size).reshape(before.shape)[:, :-1].ravel()
-    rows = np.arange(len(starts))
-    values = np.concatenate([-np.ones(len(starts)), np.ones(len(starts))])
-    columns = np.concatenate([starts, starts + 1])
-    jumps = csr_matrix((values, (np.tile(rows, 2), columns)), shape=(len(rows), design.shape[1]))
-    sizes = np.tile(np.linalg.norm(np.diff(before, axis=1), axis=0), len(before))
-    stiffness = noise / np.maximum(sizes, SMALL_JUMP * noise)
-    doubts = np.repeat([0.0, DOUBT], [first, before.size])
-    normal = design.T @ design.multiply(weights[:, None]) + diags(doubts)
-    normal = normal + jumps.T @ jumps.multiply(stiffness[:, None])
-    bends = kron(np.diff(np.eye(len(before)), n=2, axis=0), eye(before.shape[1]))
-    normal = normal + STRAIGHT * block_diag([csr_matrix((first, first)), bends.T @ bends])
+    normal = design.T @ design.multiply(weights[:, None])
+    normal = normal + block_diag([csr_matrix((first, first)), _penalty(before, noise)])
     # Positive definite: without pivoting, in an order that keeps its few neighbours together.
     factors = splu(
         normal.tocsc(),
@@ -204,3 +238,15 @@ def _solved(
     )
     found = factors.solve(design.T @ (weights * logs))
     return found[:first], found[first:].reshape(before.shape)
+
+
+def _penalty(before: NDArray[np.float64], noise: float) -> csr_matrix:
+    """What paces cost by their jumps and by themselves: a quadratic form over levels, flattened.
+
+    before, noise: of `_solved`.
+    """
+    count, stretches = before.shape
+    jumps = kron(eye(count), diags([-1.0, 1.0], [0, 1], (max(stretches - 1, 0), stretches)))
+    sizes = np.tile(np.linalg.norm(np.diff(before, axis=1), axis=0), count)
+    stiffness = diags(noise / np.maximum(sizes, SMALL_JUMP * noise))
+    return csr_matrix(jumps.T @ stiffness @ jumps + DOUBT * eye(before.size))

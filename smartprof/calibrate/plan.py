@@ -130,8 +130,7 @@ class Plan:
     """Points that enter the fit, points held out of it, and what was left out and why.
 
     fresh: held-out points for a second draw. boundaries: sizes t at which the time may jump to that
-    of t + 1; where it does is found by measuring. context_share: bytes that a pass reads for each
-    token of each request's context, over those of the weights.
+    of t + 1; where it does is found by measuring. context_work: see `pace.paces`.
     """
 
     mode: Mode
@@ -140,7 +139,7 @@ class Plan:
     skipped: tuple[str, ...]
     fresh: tuple[Point, ...] = ()
     boundaries: tuple[int, ...] = ()
-    context_share: float = 0.0
+    context_work: tuple[float, float] = (0.0, 0.0)
 
     @property
     def capacity(self) -> int:
@@ -220,9 +219,14 @@ def make_plan(
     edges = _edges(chosen, capture_sizes, tiles)[: max(room, 0)]
     fitted = _verify_points(chosen, batches, contexts, edges) + others
     held_out, fresh = _held_out(chosen, batches, contexts, set(fitted))
-    share = shape.kv_bytes_per_token(element_bytes) / shape.weight_bytes(element_bytes)
     return Plan(
-        chosen, tuple(fitted), held_out, (*skipped, *fits.skipped), fresh, boundaries, share
+        mode=chosen,
+        fitted=tuple(fitted),
+        held_out=held_out,
+        skipped=(*skipped, *fits.skipped),
+        fresh=fresh,
+        boundaries=boundaries,
+        context_work=_context_work(shape, element_bytes),
     )
 
 
@@ -232,6 +236,15 @@ def find_mode(name: str) -> Mode:
         *others, last = MODES
         raise InputError(f"expected --mode {', '.join(others)} or {last}, got {name!r}")
     return MODES[name]
+
+
+def _context_work(shape: ModelShape, element_bytes: int) -> tuple[float, float]:
+    """See `pace.paces`."""
+    alone = shape.flops_per_token(0)
+    return (
+        shape.kv_bytes_per_token(element_bytes) / shape.weight_bytes(element_bytes),
+        (shape.flops_per_token(1) - alone) / alone,
+    )
 
 
 def _edges(mode: Mode, capture_sizes: Sequence[int], tiles: Sequence[int]) -> list[int]:

@@ -137,7 +137,7 @@ class Sweep:
 
     def paces(self) -> NDArray[np.float64]:
         """How fast the device was at each visit so far, see `pace.paces`."""
-        return paces(self.visits, self.plan.context_share)
+        return paces(self.visits, self.plan.context_work)
 
     def _round(self, wanted: int) -> Iterator[Visit]:
         """Each point until it was visited so often; past the end only those never visited."""
