@@ -967,7 +967,7 @@ def test_a_prompt_of_which_the_tokenizer_knows_nothing_is_refused(place: Place) 
 
 def test_an_unknown_mode_is_refused(place: Place) -> None:
     line = refused(place.folder, *place.calibrate(place.folder / "n.json", "--mode", "slow"))
-    assert line == "expected --mode quick or full, got 'slow'"
+    assert line == "expected --mode quick, full or dense, got 'slow'"
 
 
 def test_the_unfinished_run_of_another_calibration_is_refused_until_discarded(place: Place) -> None:
