@@ -64,17 +64,16 @@ def test_a_lower_clock_is_taken_out_of_all_passes() -> None:
 
 
 def test_visits_at_another_pace_count_only_where_there_are_hardly_others() -> None:
-    """Here 13 tokens take longer just when passes of as many milliseconds take less time.
+    """Here 13 tokens take longer just when passes of fewer tokens take less time.
 
-    No pace makes that. Two of four visits to 13 were calm, one of four to 14 was.
+    No paces make that. Two of four visits to 13 were calm, one of four to 14 was.
     """
     calm = [(x, USUAL[x]) for x in order(6).tolist()]
     other = [(x, 0.7 * USUAL[x]) for x in order(2).tolist()]
     usual = {13: 0.023, 14: 0.0235}
-    for place, size in zip((14, 11, 8, 5, 2), (13, 14, 13, 14, 14), strict=True):
-        other.insert(place, (size, 1.3 * usual[size]))
+    spell_of = [(x, 1.3 * usual[x]) for x in (13, 14, 13, 14, 14)]
     once, both = [(13, usual[13])], list(usual.items())
-    timed = calm[:16] + once + calm[16:32] + both + calm[32:] + other
+    timed = calm[:16] + once + calm[16:32] + both + calm[32:] + other[:8] + spell_of + other[8:]
     made = [Visit(Point("verify", 1, x, 64), (y,) * 4) for x, y in timed]
     found = paces(made)
     points = {x: Point("verify", 1, x, 64) for x in usual}
