@@ -42,14 +42,15 @@ def main() -> None:
     profile, truth = (load_profile(find_profile(x)) for x in (asked.profile, asked.truth))
     for line in differences(profile, truth):
         print(f"warning: {line}")
-    found = judged(profile, truth, asked.acceptance.split(","))
+    acceptance = asked.acceptance.split(",")
+    found = judged(profile, truth, acceptance)
     if not found:
         raise SystemExit("expected profiles with a drafter in common, got none")
     for line in report(found, profile.quality.regret or estimated_regret(profile)):
         print(line)
     if asked.again is not None:
         again = load_profile(find_profile(asked.again))
-        floor = judged(again, truth, asked.acceptance.split(","))
+        floor = judged(again, truth, acceptance)
         print(summary("floor", regrets(floor)))
         print(summary("beyond the floor", beyond(found, floor)))
 

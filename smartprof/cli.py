@@ -146,7 +146,9 @@ def calibrate(
     gpu: Gpu = "auto",
     target: Target = "smollm2",
     drafter: DrafterName = "auto",
-    mode: Annotated[str, typer.Option(help="quick, full or dense.")] = "quick",
+    mode: Annotated[
+        str, typer.Option(help="quick, full, or dense: nearly every size, to judge others by.")
+    ] = "quick",
     budget: Annotated[
         float | None, typer.Option(min=0, help="Seconds of measuring; default by mode.")
     ] = None,

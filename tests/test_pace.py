@@ -99,8 +99,7 @@ def test_a_spell_may_slow_the_passes_between_and_speed_up_those_at_an_end() -> N
     told = [factors[x] for x in sizes[22:42].tolist()]
     np.testing.assert_allclose(found[22:42], told, rtol=0.05)
     np.testing.assert_allclose(np.r_[found[:18], found[46:]], 1.0, atol=0.04)
-    steady = steadied(made, paces(made))
-    for point, samples in steady.items():
+    for point, samples in steadied(made, found).items():
         assert np.median(samples) == pytest.approx(usual[point.size], rel=3 * NOISE)
 
 
